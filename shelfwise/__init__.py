@@ -1,0 +1,1 @@
+"""Catalog matching in plain Python: no Dagster anywhere below this package."""

@@ -1,0 +1,120 @@
+"""Text as it is compared: one normal form for every place where titles meet.
+
+The same function stands behind the encoder's input, the lexical index, deduplication in dbt (registered there as
+`normalise_title`) and the baselines, so that no two parts of the project disagree about when titles are equal.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from functools import lru_cache
+
+# Cyrillic and Greek capitals and small letters that look like Latin ones: what a keyboard layout or an OCR leaves.
+_LOOK_ALIKES = str.maketrans(
+    "АВЕКМНОРСТХУІЈЅаеорсухіјѕΑΒΕΖΗΙΚΜΝΟΡΤΥΧο",
+    "ABEKMHOPCTXYIJSaeopcyxijsABEZHIKMNOPTYXo",
+)
+_PUNCTUATION = str.maketrans(
+    {"’": "'", "‘": "'", "“": '"', "”": '"', "–": "-", "—": "-", "×": "x", "\u00ad": ""}
+)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\u200b-\u200f\u2028-\u202e\ufeff]+")
+_SPACES = re.compile(r"\s+")
+# What stays inside a token: letters, digits, and the marks that carry meaning between digits (4.5, 33-1/3).
+_SEPARATORS = re.compile(r"(?<!\d)[.,](?!\d)|(?<=\d)[.,](?!\d)|(?<!\d)[.,](?=\d{4,})|[^\w\s.,%&+/'-]")
+_DECIMAL_COMMA = re.compile(r"(?<=\d),(?=\d{1,2}(?!\d))")
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
+_LONE_MARKS = re.compile(r"(?<!\S)[-/'&+%.,_]+(?!\S)")
+_LEADING_DOT = re.compile(r"(?<![\d.])\.(?=\d)")
+
+# Unit spellings. The number and its unit are written together: "750 ml", "750ML", "750-ml" become "750ml".
+_UNITS = {
+    "ml": ("ml", "mls", "millilitre", "millilitres", "milliliter", "milliliters"),
+    "cl": ("cl", "cls", "centilitre", "centilitres", "centiliter", "centiliters"),
+    "l": ("l", "lt", "ltr", "ltrs", "litre", "litres", "liter", "liters"),
+    "oz": ("oz", "ozs", "ounce", "ounces", "floz"),
+    "g": ("g", "gr", "grs", "gm", "gms", "gram", "grams", "gramme", "grammes"),
+    "kg": ("kg", "kgs", "kilo", "kilos", "kilogram", "kilograms"),
+    "lb": ("lb", "lbs", "pound", "pounds"),
+    "mm": ("mm",),
+    "cm": ("cm",),
+    "m": ("metre", "metres", "meter", "meters"),
+    "in": ("inch", "inches", '"'),
+    "gb": ("gb", "gbyte", "gigabyte", "gigabytes"),
+    "tb": ("tb", "terabyte", "terabytes"),
+    "mb": ("mb", "megabyte", "megabytes"),
+    "mp": ("mp", "megapixel", "megapixels"),
+    "mah": ("mah",),
+    "w": ("w", "watt", "watts"),
+    "v": ("v", "volt", "volts"),
+    "ghz": ("ghz",),
+    "mhz": ("mhz",),
+    "hz": ("hz",),
+    "pk": ("pk", "pack", "packs", "pck", "pcs", "pc", "ct", "count"),
+    "yr": ("yr", "yrs", "year", "years", "yo"),
+    "rpm": ("rpm",),
+}
+_UNIT_OF = {spelling: unit for unit, spellings in _UNITS.items() for spelling in spellings}
+_NUMBER_UNIT = re.compile(
+    r"(?<![\w.])(\d+(?:\.\d+)?)[\s-]*(fl\.?\s?oz|"
+    + "|".join(sorted(map(re.escape, _UNIT_OF), key=len, reverse=True))
+    + r")(?!\w)"
+)
+# Volumes and weights that mean the same are written the same: 75cl and .75L are 750ml; 1kg is 1000g.
+_TO_BASE = {"cl": ("ml", 10.0), "l": ("ml", 1000.0), "kg": ("g", 1000.0), "tb": ("gb", 1000.0)}
+_MOJIBAKE = re.compile(r"[ÃÂâ€ðï¿½]")
+
+
+def _canonical_unit(match: re.Match[str]) -> str:
+    number, spelling = float(match.group(1)), match.group(2)
+    unit = _UNIT_OF.get(spelling, "oz")
+    if unit in _TO_BASE:
+        unit, factor = _TO_BASE[unit]
+        number *= factor
+    return f"{number:.6g}{unit}" if number < 1e6 else f"{number:.0f}{unit}"
+
+
+@lru_cache(maxsize=200_000)
+def normalise(title: str) -> str:
+    """Return the form of a title in which titles are compared.
+
+    Steps, in order: repair of mis-decoded UTF-8 ("CafÃ©"), Unicode NFKC, look-alike letters folded to Latin in
+    words that also hold Latin letters, control characters removed, lower case, accents removed, decimal marks and
+    units made uniform ("0,75 L", "75cl" and ".75ltr" all become "750ml"), punctuation other than that inside
+    numbers and codes turned into space, white space collapsed.
+
+    Raises nothing: any string has a normal form, possibly the empty one.
+    """
+    text = title
+    if not text.isascii():
+        if _MOJIBAKE.search(text):
+            import ftfy
+
+            text = ftfy.fix_encoding(text)
+        text = unicodedata.normalize("NFKC", text.translate(_PUNCTUATION))
+        if not text.isascii():
+            text = " ".join(_fold_look_alikes(word) for word in text.split(" "))
+            text = "".join(
+                char for char in unicodedata.normalize("NFKD", text) if not unicodedata.combining(char)
+            )
+    text = _CONTROL.sub(" ", text).lower()
+    text = _THOUSANDS.sub("", text)
+    text = _DECIMAL_COMMA.sub(".", text)
+    text = _LEADING_DOT.sub("0.", text)
+    text = _NUMBER_UNIT.sub(_canonical_unit, text)
+    text = _LONE_MARKS.sub(" ", _SEPARATORS.sub(" ", text))
+    return _SPACES.sub(" ", text).strip(" -/'&+")
+
+
+def _fold_look_alikes(word: str) -> str:
+    """Fold look-alike letters only where the word is otherwise Latin: a word all in Cyrillic is Cyrillic."""
+    if word.isascii():
+        return word
+    folded = word.translate(_LOOK_ALIKES)
+    has_latin = any("a" <= char.lower() <= "z" for char in word)
+    return folded if has_latin or folded.isascii() else word
+
+
+def tokens(title: str) -> list[str]:
+    """Tokens of the normal form, in order."""
+    return normalise(title).split()

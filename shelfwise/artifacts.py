@@ -39,6 +39,7 @@ def file_digest(path: Path | UPath) -> str:
 
 
 def is_local(path: UPath | Path | str) -> bool:
+    """Whether a path lies on this machine's disk rather than in an object store."""
     return UPath(path).protocol in ("", "file", "local")
 
 

@@ -1,0 +1,82 @@
+"""Every setting of the project in one typed object, read from the environment (and `.env` through the Makefile).
+
+Relative paths are relative to the checkout, whatever directory a process was started in: the web server, the
+daemon and the steps of a run do not share one.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PROJECT_ROOT = Path(__file__).resolve().parents[1]
+BUILT_IN_DATA = "data/synthetic"
+
+
+class Settings(BaseSettings):
+    """Settings with their defaults; each is the environment variable `SHELFWISE_<NAME>`."""
+
+    model_config = SettingsConfigDict(env_prefix="SHELFWISE_", extra="ignore", frozen=True)
+
+    env: Literal["local", "staging", "production"] = "local"
+    data: str = Field(default="", description="data directory, local or s3://; built-in catalog if empty")
+    lake: str = Field(default="", description="what the project makes is kept here, local or s3://")
+
+    synthetic_products: int = Field(default=10_000, ge=2_000, le=1_000_000)
+    synthetic_seed: int = 7
+
+    approve: float = Field(default=0.85, ge=0, le=1, description="auto-approve at or above this score")
+    review: float = Field(default=0.65, ge=0, le=1, description="send to review at or above this score")
+    candidates: int = Field(default=5, ge=1, le=50, description="candidates kept per line")
+
+    hard_share: float = Field(default=2 / 3, ge=0, le=1, description="share of negatives that are hard ones")
+    split_seed: int = 13
+    encoder_base: str = Field(default="", description="model to fine-tune, id or path; from scratch if empty")
+    encoder_config: str = Field(default="{}", description="JSON object that overrides fields of EncoderConfig")
+
+    gate_floor_top1: float = Field(default=0.5, ge=0, le=1, description="the first champion's top-1 must reach this")
+    upload_settle_seconds: float = Field(default=5.0, ge=0, description="a local file younger than this waits")
+    upload_interval_seconds: int = Field(default=30, ge=1, description="how often the uploads sensor looks")
+    upload_max_mb: int = Field(default=50, ge=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Settings:
+        if self.review > self.approve:
+            raise ValueError(f"SHELFWISE_REVIEW ({self.review}) must not exceed SHELFWISE_APPROVE ({self.approve})")
+        if self.env != "local" and not self.lake_url.startswith("s3://"):
+            raise ValueError(f"SHELFWISE_LAKE must be an s3:// URL in {self.env}, not {self.lake_url!r}")
+        other = {"staging": "production", "production": "staging"}.get(self.env)
+        if other and any(other in url for url in (self.lake_url, self.data_url)):
+            raise ValueError(f"SHELFWISE_ENV is {self.env}, but its data or lake points at {other}")
+        return self
+
+    @property
+    def uses_built_in_data(self) -> bool:
+        """Whether the data directory is the built-in synthetic catalog."""
+        return self.env == "local" and not self.data
+
+    @property
+    def data_url(self) -> str:
+        """The data directory, absolute."""
+        return _absolute(self.data or (BUILT_IN_DATA if self.env == "local" else f"s3://shelfwise-{self.env}/data"))
+
+    @property
+    def lake_url(self) -> str:
+        """The lake, absolute."""
+        return _absolute(self.lake or ("lake" if self.env == "local" else f"s3://shelfwise-{self.env}/lake"))
+
+
+def _absolute(location: str) -> str:
+    if "://" in location:
+        return location.rstrip("/")
+    return str((PROJECT_ROOT / Path(location).expanduser()).resolve())
+
+
+@lru_cache(maxsize=1)
+def load_settings() -> Settings:
+    """Read the settings once per process. An unknown environment or a bad value raises pydantic's ValidationError."""
+    return Settings()

@@ -1,0 +1,109 @@
+"""The lake: Parquet tables and artifact directories under one root, on local disk or S3."""
+
+from __future__ import annotations
+
+import io
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+from dagster._core.storage.upath_io_manager import escape_dotdot_segments, escape_leading_slash
+from upath import UPath
+
+from shelfwise.artifacts import atomic_write_bytes, atomic_write_json, fetch, publish
+
+
+class Lake(dg.ConfigurableResource):
+    """Where everything the project makes is kept. The layout below the root is decided here and nowhere else."""
+
+    root: str
+
+    @property
+    def path(self) -> UPath:
+        return UPath(self.root)
+
+    def table_path(self, key: dg.AssetKey) -> UPath:
+        """Path of an unpartitioned table's Parquet file."""
+        return self.path.joinpath("tables", *key.path[:-1], f"{key.path[-1]}.parquet")
+
+    def artifact_path(self, kind: str, artifact_id: str) -> UPath:
+        """Path of an artifact directory."""
+        return self.path / "artifacts" / kind / artifact_id
+
+    def publish(self, kind: str, artifact_id: str, directory: Path) -> str:
+        """Publish a local directory as an artifact; return its location."""
+        return publish(directory, self.artifact_path(kind, artifact_id))
+
+    def fetch(self, location: str) -> Path:
+        """Local directory that holds an artifact's files."""
+        return fetch(location)
+
+    def work_directory(self, *parts: str) -> Path:
+        """Local scratch space that outlives a killed process: checkpoints are kept here."""
+        base = Path(self.root) if "://" not in self.root else Path(tempfile.gettempdir()) / "shelfwise"
+        directory = base.joinpath(".work", *parts)
+        directory.mkdir(parents=True, exist_ok=True)
+        return directory
+
+
+class _LakeIOManager(dg.UPathIOManager):
+    """One file per asset or partition below `<root>/tables`, replaced as a whole."""
+
+    def make_safe_partition_path(self, base_path: UPath, partition: str) -> UPath:
+        """Keep every partition below its table, whatever its key says."""
+        return base_path / escape_dotdot_segments(escape_leading_slash(partition))
+
+
+class TableIOManager(_LakeIOManager):
+    """Tables as Parquet."""
+
+    extension = ".parquet"
+
+    def dump_to_path(self, context: dg.OutputContext, obj: Any, path: UPath) -> None:
+        """Write a table. Raises TypeError for anything that is not one."""
+        if not isinstance(obj, pd.DataFrame):
+            raise TypeError(f"{context.asset_key.to_user_string()}: expected a DataFrame, not {type(obj).__name__}")
+        buffer = io.BytesIO()
+        obj.to_parquet(buffer, index=False, compression="zstd")
+        atomic_write_bytes(path, buffer.getvalue())
+
+    def load_from_path(self, context: dg.InputContext, path: UPath) -> pd.DataFrame:
+        """Read a table. Raises FileNotFoundError where it was never written."""
+        return pd.read_parquet(io.BytesIO(path.read_bytes()))
+
+
+class ReferenceIOManager(_LakeIOManager):
+    """References to artifacts (dictionaries) as JSON: assets pass where a model lies, never the model."""
+
+    extension = ".json"
+
+    def dump_to_path(self, context: dg.OutputContext, obj: Any, path: UPath) -> None:
+        """Write a reference. Raises TypeError for anything else, above all for what would need a pickle."""
+        if not isinstance(obj, dict):
+            raise TypeError(f"{context.asset_key.to_user_string()}: expected a reference, not {type(obj).__name__}")
+        atomic_write_json(path, obj)
+
+    def load_from_path(self, context: dg.InputContext, path: UPath) -> dict[str, Any]:
+        """Read a reference. Raises FileNotFoundError where it was never written."""
+        return json.loads(path.read_bytes())
+
+
+class TableIO(dg.ConfigurableIOManagerFactory):
+    """Builds the IO manager of tables."""
+
+    root: str
+
+    def create_io_manager(self, context: dg.InitResourceContext) -> TableIOManager:
+        return TableIOManager(base_path=UPath(self.root) / "tables")
+
+
+class ReferenceIO(dg.ConfigurableIOManagerFactory):
+    """Builds the IO manager of references."""
+
+    root: str
+
+    def create_io_manager(self, context: dg.InitResourceContext) -> ReferenceIOManager:
+        return ReferenceIOManager(base_path=UPath(self.root) / "tables")

@@ -1,0 +1,121 @@
+"""Pictures of results, each a function from plain data to PNG bytes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+INK, MUTED, ACCENT, GOOD, WARN, BAD = "#1f2933", "#8a94a0", "#2f6fde", "#2e9e6b", "#e0a32e", "#cf4b4b"
+
+
+def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, np.ndarray]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    # A Figure of its own rather than pyplot: no global state, so steps in one process cannot draw over each other.
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis in axes.flat:
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.tick_params(colors=INK, labelsize=8)
+        axis.title.set_fontsize(10)
+    return figure, axes
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()
+
+
+def profile_picture(profile: Mapping[str, pd.Series]) -> bytes:
+    """Draw a product profile: title lengths, tokens, missing values and the largest categories.
+
+    `profile` holds `title_length` and `title_tokens` (one value per product), `missing_share` (by column) and
+    `category` (products by category).
+    """
+    figure, axes = _figure(10, 6, 2, 2)
+    axes[0, 0].hist(profile["title_length"], bins=40, color=ACCENT)
+    axes[0, 0].set(title="Title length (characters)", ylabel="products")
+    counts = profile["title_tokens"].value_counts().sort_index()
+    axes[0, 1].bar(counts.index, counts, color=ACCENT)
+    axes[0, 1].set(title="Tokens per title")
+    missing = profile["missing_share"].sort_values()
+    axes[1, 0].barh(missing.index, missing * 100, color=WARN)
+    axes[1, 0].set(title="Missing values (%)", xlim=(0, 100))
+    categories = profile["category"].head(15)[::-1]
+    axes[1, 1].barh([str(name)[-40:] for name in categories.index], categories, color=ACCENT)
+    axes[1, 1].set(title="Largest categories (products)")
+    return _png(figure)
+
+
+def precision_coverage_picture(
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], approve_point: tuple[float, float] | None = None
+) -> bytes:
+    """Draw precision against coverage for each matcher: `curves[name] = (coverage, precision)`, both in 0..1.
+
+    `approve_point` is (coverage, precision) at the auto-approve threshold.
+    """
+    figure, axes = _figure(7, 4.5)
+    axis = axes[0, 0]
+    colours = [ACCENT, MUTED, WARN, GOOD, BAD]
+    for index, (name, (coverage, precision)) in enumerate(curves.items()):
+        width = 2.2 if index == 0 else 1.4
+        axis.plot(coverage, precision, label=name, color=colours[index % len(colours)], linewidth=width)
+    if approve_point is not None:
+        axis.plot(*approve_point, "o", color=GOOD, markersize=8, label="auto-approved")
+    axis.set(xlabel="coverage: share of lines answered", ylabel="precision of the answers", xlim=(0, 1), ylim=(0, 1.02))
+    axis.set_title("Precision against coverage, lines of unseen vendors")
+    axis.grid(alpha=0.25)
+    axis.legend(frameon=False, fontsize=8, loc="lower left")
+    return _png(figure)
+
+
+def accuracy_picture(metrics: Mapping[str, Mapping[str, float]]) -> bytes:
+    """Draw top-1 and top-5 of each matcher as bars; `metrics[name]` holds `top1`, `top5` and, where known, bounds."""
+    figure, axes = _figure(7, 0.9 + 0.55 * len(metrics))
+    axis = axes[0, 0]
+    names = list(metrics)[::-1]
+    positions = np.arange(len(names))
+    for offset, measure, colour in ((0.2, "top1", ACCENT), (-0.2, "top5", MUTED)):
+        values = np.array([metrics[name].get(measure, np.nan) for name in names])
+        low = np.array([metrics[name].get(f"{measure}_low", value) for name, value in zip(names, values, strict=True)])
+        high = np.array(
+            [metrics[name].get(f"{measure}_high", value) for name, value in zip(names, values, strict=True)]
+        )
+        errors = np.clip(np.vstack([values - low, high - values]), 0, None)
+        axis.barh(
+            positions + offset, values, height=0.36, color=colour, label=measure.replace("top", "top-"), xerr=errors
+        )
+        for position, value in zip(positions + offset, values, strict=True):
+            axis.text(0.01, position, f"{value:.3f}", va="center", color="white", fontsize=8)
+    axis.set_yticks(positions, names)
+    axis.set(xlim=(0, 1), title="Accuracy on unseen vendors, 95 % intervals")
+    axis.legend(frameon=False, fontsize=8, loc="lower right")
+    return _png(figure)
+
+
+def decisions_picture(scores: Sequence[float], approve: float, review: float, title: str) -> bytes:
+    """Draw the scores of an upload's best candidates, coloured by the decision they lead to."""
+    figure, axes = _figure(7, 3)
+    axis = axes[0, 0]
+    values = np.asarray(scores, dtype=float)
+    bins = np.linspace(0, 1, 41)
+    for low, high, colour, name in (
+        (0, review, BAD, "no match"),
+        (review, approve, WARN, "review"),
+        (approve, 2, GOOD, "approved"),
+    ):
+        chosen = values[(values >= low) & (values < high)]
+        axis.hist(chosen, bins=bins, color=colour, label=f"{name}: {len(chosen):,}")
+    axis.set(xlabel="score of the best candidate", ylabel="lines", title=title, xlim=(0, 1))
+    axis.legend(frameon=False, fontsize=8)
+    return _png(figure)

@@ -1,0 +1,28 @@
+{% macro attach_inputs() %}
+    {#-
+        Views over the Parquet of everything that the selected nodes read but that is not built in this run. It makes
+        `dbt build --select vendor_statistics` work on an empty scratch database, and gives sources a schema to be
+        looked up in, which column lineage needs.
+    -#}
+    {%- if execute -%}
+        {%- set attached = [] -%}
+        {%- for id in selected_resources -%}
+            {%- for parent in graph.nodes.get(id, {}).get('depends_on', {}).get('nodes', []) -%}
+                {%- if parent not in selected_resources and parent not in attached -%}
+                    {%- do attached.append(parent) -%}
+                {%- endif -%}
+            {%- endfor -%}
+        {%- endfor -%}
+        {%- for id in attached | sort -%}
+            {%- set table = graph.sources.get(id) or graph.nodes[id] %}
+create schema if not exists {{ table.schema }};
+create or replace view {{ table.relation_name }} as
+select * from read_parquet('{{ lake_table(table.schema, table.name) | replace("'", "''") }}');
+        {%- endfor -%}
+    {%- endif -%}
+{% endmacro %}
+
+
+{% macro lake_table(schema, name) -%}
+    {{ var('lake', '../lake') }}/tables/{{ schema }}/{{ name }}.parquet
+{%- endmacro %}

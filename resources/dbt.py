@@ -1,0 +1,158 @@
+"""dbt: the project, its manifest, and a build whose tables are published only when every test has passed.
+
+The manifest is not committed. `python -m resources.dbt` (a `make` target) writes it; definitions that load without
+one, or with one older than the project's files, parse the project once (about four seconds) and find it there
+afterwards. Parsing needs no lake, no network and no environment variable.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version as installed_version
+from pathlib import Path
+
+import dagster as dg
+from dagster_dbt import DbtCliResource, DbtProject
+from packaging import version
+
+from resources.lake import Lake
+from shelfwise.artifacts import atomic_write_bytes
+
+PROJECT_DIR = Path(__file__).resolve().parents[1] / "dbt_project"
+DBT = str(Path(sys.executable).with_name("dbt"))
+STALE_SECONDS = 24 * 3600
+
+
+class DbtCli(DbtCliResource):
+    """dbt's command line, next to the running Python wherever that is, with `PATH` set or not."""
+
+    @cached_property
+    def _cli_version(self) -> version.Version:
+        """Read from the package: `dbt --version` starts a process and asks the package index for newer ones."""
+        return version.parse(installed_version("dbt-core"))
+
+
+def dbt_project() -> DbtProject:
+    """Return the dbt project with a manifest that is up to date. Raises RuntimeError where dbt cannot parse it."""
+    project = DbtProject(project_dir=PROJECT_DIR)
+    if _is_outdated(project.manifest_path):
+        parse(project.manifest_path)
+    return project
+
+
+def dbt_resource() -> DbtCli:
+    """Return the resource that assets know as `dbt`."""
+    return DbtCli(project_dir=str(PROJECT_DIR), profiles_dir=str(PROJECT_DIR), dbt_executable=DBT)
+
+
+def parse(manifest_path: Path) -> None:
+    """Parse the dbt project and put its manifest in place as a whole. Raises RuntimeError with what dbt said."""
+    manifest_path.parent.mkdir(parents=True, exist_ok=True)
+    # Processes that load definitions at the same time each parse into a directory of their own.
+    with tempfile.TemporaryDirectory(dir=manifest_path.parent) as target:
+        flags = ["--quiet", "--no-partial-parse", "--target-path", target, "--log-path", target]
+        done = subprocess.run(
+            [DBT, "parse", "--project-dir", PROJECT_DIR, "--profiles-dir", PROJECT_DIR, *flags],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "DBT_SEND_ANONYMOUS_USAGE_STATS": "false"},
+        )
+        if done.returncode != 0:
+            raise RuntimeError(f"dbt parse failed:\n{done.stdout}{done.stderr}")
+        os.replace(Path(target) / "manifest.json", manifest_path)
+
+
+def _is_outdated(manifest_path: Path) -> bool:
+    if not manifest_path.exists():
+        return True
+    folders = [PROJECT_DIR / name for name in ("models", "macros", "tests")]
+    sources = [PROJECT_DIR / "dbt_project.yml", PROJECT_DIR / "profiles.yml"]
+    sources += [path for folder in folders for path in [folder, *folder.rglob("*")]]
+    return max(path.stat().st_mtime for path in sources) > manifest_path.stat().st_mtime
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """A run's own directory: dbt's target and logs, the scratch database, and the files that are not published yet."""
+
+    directory: Path
+
+    @classmethod
+    def fresh(cls, lake: Lake, run_id: str) -> Scratch:
+        """Make the run's directory, empty, and remove what killed runs left there more than a day ago."""
+        base = lake.work_directory("dbt")
+        for old in base.iterdir():
+            if old.name == run_id or time.time() - old.stat().st_mtime > STALE_SECONDS:
+                shutil.rmtree(old, ignore_errors=True)
+        scratch = cls(base / run_id)
+        scratch.output.mkdir(parents=True)
+        return scratch
+
+    @property
+    def target(self) -> Path:
+        return self.directory / "target"
+
+    @property
+    def output(self) -> Path:
+        return self.directory / "output"
+
+    def table(self, key: dg.AssetKey) -> Path:
+        """The file that the macro `write_parquet` wrote for a model."""
+        return self.output / f"{'.'.join(key.path)}.parquet"
+
+    def variables(self, lake: Lake) -> str:
+        """Variables of the dbt project (see `profiles.yml`), as the command line takes them."""
+        # The file's name is the database's name in the manifest, by which column lineage finds its tables.
+        database = self.directory / "warehouse.duckdb"
+        return json.dumps({"lake": lake.root, "output": str(self.output), "database": str(database)})
+
+    def remove(self) -> None:
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def build(context: dg.AssetExecutionContext, dbt: DbtCliResource, lake: Lake) -> Iterator[object]:
+    """Build the selected models in a scratch database, test them, and publish them to the lake.
+
+    Yields the results of dbt's tests as check results, then an output with its metadata for every table. Nothing is
+    published, and no table reported, unless dbt and every test of severity error succeeded. Each table is replaced
+    as a whole; a process killed between two of them leaves tables of both builds, which the next run puts right.
+
+    Raises dagster's Failure, not to be retried, where a test failed, and dagster-dbt's error for any other reason.
+    """
+    scratch = Scratch.fresh(lake, context.run_id)
+    arguments = ["build", "--no-partial-parse", "--vars", scratch.variables(lake)]
+    invocation = dbt.cli(arguments, context=context, target_path=scratch.target)
+    outputs: list[dg.Output] = []
+    failed: list[str] = []
+    try:
+        for event in invocation.stream().fetch_row_counts().fetch_column_metadata():
+            if isinstance(event, dg.Output):
+                outputs.append(event)
+                continue
+            if isinstance(event, dg.AssetCheckResult) and not event.passed:
+                if event.severity == dg.AssetCheckSeverity.ERROR:
+                    failed.append(str(event.check_name))
+            yield event
+    except Exception as error:
+        if not failed:
+            raise
+        tests = ", ".join(sorted(failed))
+        raise dg.Failure(f"Nothing was published, because these tests failed: {tests}", allow_retries=False) from error
+    for output in outputs:
+        key = context.asset_key_for_output(output.output_name)
+        atomic_write_bytes(lake.table_path(key), scratch.table(key).read_bytes())
+    yield from outputs
+    scratch.remove()
+
+
+if __name__ == "__main__":
+    print(dbt_project().manifest_path)

@@ -1,0 +1,487 @@
+"""Training of the title encoder: a tokenizer and a small BERT made from scratch, or any encoder fine-tuned.
+
+Runs as a process of its own, from a shell, under torchrun or under Dagster Pipes:
+
+    python -m shelfwise.matching.train --pairs pairs.parquet --out DIR --work DIR [--config F.json] [--set key=value]
+
+The loss is the multiple negatives ranking loss (van den Oord et al. 2018; Henderson et al. 2017): a vendor's line must
+be closer to its product than to the line's own hard negatives and to every other product of the batch. A run that was
+killed goes on from its last whole checkpoint and ends with the weights it would have had anyway.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from shelfwise.artifacts import atomic_write_json, content_id, file_digest
+from shelfwise.matching.training_data import (
+    COLUMNS,
+    RetrievalTask,
+    TrainingRows,
+    check_columns,
+    training_rows,
+    validation_task,
+)
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+CODE_VERSION = "1"
+METRIC = "eval_mrr"
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+Progress = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """What an encoder is and how it is trained. The defaults were chosen by measurement; see benchmarks/."""
+
+    base: str | None = None
+    """Hugging Face id or local path of a model to fine-tune; None trains tokenizer and model from scratch."""
+    vocab_size: int = 8000
+    """WordPieces at most (from scratch only)."""
+    hidden_size: int = 128
+    """Length of the vectors (from scratch only)."""
+    layers: int = 2
+    heads: int = 4
+    intermediate_size: int = 512
+    dropout: float = 0.0
+    """Off by default: a small model over many distinct titles underfits, and random masks cost time on a CPU."""
+    max_length: int = 32
+    """Word pieces kept of a title, special tokens included."""
+    negatives: int = 3
+    """Negatives of its own that a line is trained against, hard ones first; at most what the pairs hold."""
+    batch_size: int = 128
+    """Lines per step and device. All products of a batch are candidates, so it also sets how hard the task is."""
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.01
+    warmup_share: float = 0.1
+    schedule: str = "cosine"
+    epochs: int = 8
+    max_steps: int = 0
+    """Steps at most; 0 leaves it to `epochs`."""
+    scale: float = 20.0
+    """What cosines are multiplied by before the softmax, the inverse of the temperature."""
+    augmentation: float = 0.0
+    """Share of the lines that get a typo, an abbreviation or a lost word on the way in."""
+    evaluations: int = 5
+    """Validations and checkpoints in an undisturbed run, evenly spread."""
+    patience: int = 3
+    """Validations without improvement after which training stops; 0 never stops early."""
+    valid_lines: int = 1000
+    """Validation lines at most."""
+    precision: str = "auto"
+    """'auto' (bf16 or fp16 on a GPU, fp32 on a CPU), 'fp32', 'bf16' or 'fp16'."""
+    seed: int = 7
+    num_threads: int = 0
+    """CPU threads; 0 leaves it to torch. Results are equal bit for bit only for equal numbers of threads."""
+
+    def __post_init__(self) -> None:
+        if self.hidden_size % self.heads:
+            raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of heads {self.heads}")
+        if self.precision not in ("auto", "fp32", "bf16", "fp16"):
+            raise ValueError(f"precision must be auto, fp32, bf16 or fp16, not {self.precision!r}")
+        least = {"batch_size": 2, "epochs": 1, "evaluations": 1, "layers": 1, "max_length": 3, "negatives": 0}
+        for name, value in least.items():
+            if getattr(self, name) < value:
+                raise ValueError(f"{name} must be at least {value}, not {getattr(self, name)}")
+
+    def to_json(self) -> str:
+        """Return the configuration as JSON; `from_json` reads it back."""
+        return json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> EncoderConfig:
+        """Read a configuration; what it does not state has its default. Raises ValueError on an unknown name."""
+        return cls.from_dict(json.loads(text))
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> EncoderConfig:
+        """Make a configuration of a dictionary. Raises ValueError on an unknown name."""
+        names = {field.name for field in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - names)
+        if unknown:
+            raise ValueError(f"unknown encoder settings {unknown}; known are {sorted(names)}")
+        return cls(**values)
+
+    def replaced(self, settings: Iterable[str]) -> EncoderConfig:
+        """Return a copy with settings given as 'name=value', the value as JSON or as bare text."""
+        values: dict[str, Any] = {}
+        for setting in settings:
+            name, separator, text = setting.partition("=")
+            if not separator:
+                raise ValueError(f"expected name=value, found {setting!r}")
+            try:
+                values[name] = json.loads(text)
+            except json.JSONDecodeError:
+                values[name] = text
+        return self.from_dict({**dataclasses.asdict(self), **values})
+
+
+def fingerprint(pairs: pd.DataFrame, config: EncoderConfig, world_size: int = 1) -> str:
+    """Return an id of everything that decides the weights: pairs, configuration, base model, library versions."""
+    ordered = pairs[list(COLUMNS)].astype(str).sort_values("pair_id", kind="stable")
+    rows = pd.util.hash_pandas_object(ordered, index=False).to_numpy().tobytes()
+    base: Any = config.base
+    if config.base and Path(config.base).is_dir():
+        files = sorted(path for path in Path(config.base).rglob("*") if path.is_file())
+        base = [(path.relative_to(config.base).as_posix(), file_digest(path)) for path in files]
+    settings = {name: value for name, value in dataclasses.asdict(config).items() if name != "base"}
+    libraries = [version(name) for name in ("torch", "transformers", "sentence-transformers", "tokenizers")]
+    return content_id(CODE_VERSION, rows, settings, base, libraries, world_size)
+
+
+def train_encoder(
+    pairs: pd.DataFrame,
+    config: EncoderConfig,
+    out_dir: Path | str,
+    work_dir: Path | str,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Train an encoder on the split 'train' of `pairs` and write it to `out_dir`.
+
+    `pairs` is the table `matching/training_pairs`. `work_dir` keeps checkpoints under the fingerprint of the inputs:
+    called again after a kill, training goes on from the last whole one; checkpoints of other inputs are not touched.
+    `out_dir` is replaced as a whole at the end, and holds the model with its tokenizer as sentence-transformers saves
+    it, `encoder_config.json`, `metrics.json`, `curve.csv` and `curve.png`. Equal trainings write equal files.
+
+    Returns the metrics, the curve (a list of {step, loss, top1, top5, mrr}) and the timing, which is in no file.
+    Raises ValueError where the pairs cannot be trained on and FloatingPointError where training diverges.
+    """
+    began = time.monotonic()
+    _prepare_environment(config)
+    report = progress or (lambda event: None)
+    check_columns(pairs)
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    identity = fingerprint(pairs, config, world_size)
+    run_dir = Path(work_dir) / f"encoder-{identity}"
+    run_dir.mkdir(parents=True, exist_ok=True)
+    rows = training_rows(pairs, config.negatives)
+    task = validation_task(pairs, config.valid_lines, config.seed)
+
+    model = build_model(config, rows, run_dir)
+    report({"event": "start", "message": _opening(model, rows, task, time.monotonic() - began)})
+    imported = time.monotonic() - began
+    curve, best_step = _fit(model, config, rows, task, run_dir, report)
+    trained = time.monotonic() - began - imported
+
+    metrics = _metrics(curve, best_step, rows, task, model, identity)
+    if int(os.environ.get("RANK", "0")) == 0:
+        _write(model, config, metrics, curve, Path(out_dir))
+        shutil.rmtree(run_dir, ignore_errors=True)
+    timing = {
+        "start_seconds": round(imported, 2),
+        "train_seconds": round(trained, 2),
+        "total_seconds": round(time.monotonic() - began, 2),
+    }
+    report(
+        {"event": "done", "metrics": metrics, **timing, "message": f"encoder written in {timing['total_seconds']} s"}
+    )
+    return {"metrics": metrics, "curve": curve, "timing": timing}
+
+
+def build_model(config: EncoderConfig, rows: TrainingRows, scratch: Path) -> SentenceTransformer:
+    """Return the untrained model: from scratch with a tokenizer trained on the titles, or the configured base.
+
+    `scratch` holds the files of the new model for as long as loading takes.
+    """
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
+
+    torch.manual_seed(config.seed)
+    if config.base is None:
+        with tempfile.TemporaryDirectory(dir=scratch) as directory:
+            _save_new_bert(config, rows, Path(directory))
+            transformer = Transformer(directory, max_seq_length=config.max_length)
+        modules = [transformer, Pooling(config.hidden_size, "mean"), Normalize()]
+        model = SentenceTransformer(modules=modules, local_files_only=True)
+    else:
+        local = Path(config.base).is_dir() or os.environ.get("HF_HUB_OFFLINE") == "1"
+        model = SentenceTransformer(config.base, local_files_only=local)
+        if not isinstance(model[-1], Normalize):
+            model.append(Normalize())
+        model.max_seq_length = min(config.max_length, model.max_seq_length or config.max_length)
+    if torch.cuda.is_available():
+        model.to(f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
+    # Saved files would otherwise name the directory the model was read from.
+    model[0].model.config._name_or_path = ""
+    model.tokenizer.name_or_path = ""
+    return model
+
+
+def train_tokenizer(texts: Sequence[str], vocab_size: int) -> Any:
+    """Train a WordPiece tokenizer (Schuster and Nakajima 2012; Wu et al. 2016) on texts in normal form.
+
+    Returns a `tokenizers.Tokenizer` that frames a text in [CLS] and [SEP]. It changes neither case nor accents: the
+    normal form has done that.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocab_size, special_tokens=list(SPECIAL_TOKENS), show_progress=False, min_frequency=2
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[(name, tokenizer.token_to_id(name)) for name in ("[CLS]", "[SEP]")],
+    )
+    return tokenizer
+
+
+def launch_command(module: str, arguments: Sequence[str], n_gpus: int) -> list[str]:
+    """Return the command that runs a training module: plain Python, or torchrun where there is more than one GPU."""
+    if n_gpus > 1:
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(n_gpus), "-m"]
+    else:
+        launcher = ["-m"]
+    return [sys.executable, *launcher, module, *arguments]
+
+
+def gpu_count() -> int:
+    """Return how many GPUs a child process would see, without importing torch. 0 where there is no driver."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([name for name in visible.split(",") if name.strip() not in ("", "-1")])
+    if shutil.which("nvidia-smi") is None:
+        return 0
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=False)
+    return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
+
+
+def last_whole_checkpoint(run_dir: Path) -> Path | None:
+    """Return the newest checkpoint that is whole, and remove those that are not.
+
+    A checkpoint is whole when the list of its files was written, which comes last, and every file has its listed size.
+    """
+    whole: dict[int, Path] = {}
+    for path in run_dir.glob("checkpoint-*"):
+        listing = path / "complete.json"
+        files = json.loads(listing.read_text()) if listing.exists() else None
+        if files and all((path / name).exists() and (path / name).stat().st_size == files[name] for name in files):
+            whole[int(path.name.rsplit("-", 1)[1])] = path
+        elif int(os.environ.get("RANK", "0")) == 0:
+            shutil.rmtree(path, ignore_errors=True)
+    return whole[max(whole)] if whole else None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train from the command line; print progress, and the metrics as one JSON object last."""
+    parser = argparse.ArgumentParser(prog="python -m shelfwise.matching.train", description=__doc__.splitlines()[0])
+    add_arguments(parser)
+    arguments = parser.parse_args(argv)
+    leads = int(os.environ.get("RANK", "0")) == 0
+
+    def show(event: dict[str, Any]) -> None:
+        if leads:
+            print(event["message"], flush=True)
+
+    result = run(arguments, show)
+    if leads:
+        print(json.dumps({**result["metrics"], **result["timing"]}, sort_keys=True), flush=True)
+    return 0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments that `run` reads."""
+    parser.add_argument("--pairs", required=True, type=Path, help="Parquet table of training pairs")
+    parser.add_argument(
+        "--out", required=True, type=Path, help="directory to write the encoder to; replaced as a whole"
+    )
+    parser.add_argument("--work", required=True, type=Path, help="directory for checkpoints")
+    parser.add_argument("--config", type=Path, help="JSON file of encoder settings")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="one setting; may be repeated")
+
+
+def run(arguments: argparse.Namespace, progress: Progress) -> dict[str, Any]:
+    """Train as parsed arguments say and return what `train_encoder` returns."""
+    config = EncoderConfig.from_json(arguments.config.read_text()) if arguments.config else EncoderConfig()
+    pairs = pd.read_parquet(arguments.pairs)
+    return train_encoder(pairs, config.replaced(arguments.set), arguments.out, arguments.work, progress)
+
+
+def _prepare_environment(config: EncoderConfig) -> None:
+    """Set what the libraries read at import time, and the number of threads."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    import torch
+
+    if config.num_threads:
+        torch.set_num_threads(config.num_threads)
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+
+
+def _save_new_bert(config: EncoderConfig, rows: TrainingRows, directory: Path) -> None:
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    tokenizer = train_tokenizer([*rows.lines, *rows.titles], config.vocab_size)
+    names = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), SPECIAL_TOKENS, strict=True))
+    wrapped = BertTokenizerFast(
+        tokenizer_object=tokenizer, model_max_length=config.max_length, do_lower_case=False, **names
+    )
+    wrapped.save_pretrained(directory)
+    bert = BertConfig(
+        vocab_size=tokenizer.get_vocab_size(),
+        hidden_size=config.hidden_size,
+        num_hidden_layers=config.layers,
+        num_attention_heads=config.heads,
+        intermediate_size=config.intermediate_size,
+        hidden_dropout_prob=config.dropout,
+        attention_probs_dropout_prob=config.dropout,
+        max_position_embeddings=config.max_length,
+        type_vocab_size=1,
+        pad_token_id=tokenizer.token_to_id("[PAD]"),
+    )
+    BertModel(bert, add_pooling_layer=False).save_pretrained(directory)
+
+
+def _fit(
+    model: SentenceTransformer,
+    config: EncoderConfig,
+    rows: TrainingRows,
+    task: RetrievalTask | None,
+    run_dir: Path,
+    report: Progress,
+) -> tuple[list[dict[str, Any]], int]:
+    """Train the model in place, to its best validated weights. Returns the curve and the step of those weights."""
+    from datasets import Dataset
+    from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+    from transformers import PrinterCallback
+    from transformers.trainer_callback import TrainerState
+
+    from shelfwise.matching import training_loop as loop
+
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    batch_size = min(config.batch_size, max(2, len(rows) // world_size))
+    steps_per_pass = max(1, len(rows) // (batch_size * world_size))
+    steps = config.epochs * steps_per_pass
+    steps = min(steps, config.max_steps) if config.max_steps else steps
+    passes = -(-(steps + 1) * batch_size * world_size // len(rows))
+    every = -(-steps // config.evaluations)
+    arguments = loop.training_arguments(
+        dataclasses.replace(config, batch_size=batch_size), run_dir, steps, every, validates=task is not None
+    )
+    arguments.batch_sampler = lambda dataset, **_: loop.DistinctProductSampler(rows, batch_size, passes, config.seed)
+    reporter = loop.Reporter(METRIC, config.patience, batch_size * world_size, report)
+    trainer = loop.Trainer(
+        model=model,
+        args=arguments,
+        train_dataset=Dataset.from_dict({"row": range(passes * len(rows))}),
+        loss=MultipleNegativesRankingLoss(model, scale=config.scale, gather_across_devices=world_size > 1),
+        evaluator=loop.RetrievalEvaluator(task) if task is not None else None,
+        data_collator=loop.Collator(model, rows, config.augmentation, config.seed),
+        callbacks=[reporter],
+    )
+    trainer.remove_callback(PrinterCallback)
+
+    checkpoint = last_whole_checkpoint(run_dir)
+    state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json")) if checkpoint else trainer.state
+    if checkpoint is not None:
+        report({"event": "resume", "step": state.global_step, "message": f"going on from step {state.global_step}"})
+    over = loop.patience_exhausted(state.log_history, METRIC, config.patience)
+    if state.global_step < steps and not over:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        state = trainer.state
+    best_step = state.best_global_step or state.global_step
+    loop.load_weights(model, run_dir / f"checkpoint-{best_step}")
+    model.eval()
+    return _curve(state.log_history), best_step
+
+
+def _curve(history: list[dict[str, float]]) -> list[dict[str, Any]]:
+    """Return loss and validation by step, without the timings that the trainer logs among them."""
+    points: dict[int, dict[str, Any]] = {}
+    for entry in history:
+        found = {
+            name: entry[key]
+            for name, key in (("loss", "loss"), ("top1", "eval_top1"), ("top5", "eval_top5"), ("mrr", "eval_mrr"))
+            if key in entry
+        }
+        if found:
+            points.setdefault(int(entry["step"]), {"step": int(entry["step"])}).update(found)
+    return [points[step] for step in sorted(points)]
+
+
+def _metrics(
+    curve: list[dict[str, Any]],
+    best_step: int,
+    rows: TrainingRows,
+    task: RetrievalTask | None,
+    model: SentenceTransformer,
+    identity: str,
+) -> dict[str, Any]:
+    best = next((point for point in curve if point["step"] == best_step), {})
+    losses = [point["loss"] for point in curve if "loss" in point]
+    return {
+        **{f"valid_{name}": best[name] for name in ("top1", "top5", "mrr") if name in best},
+        "final_loss": losses[-1] if losses else None,
+        "steps": curve[-1]["step"] if curve else best_step,
+        "best_step": best_step,
+        "train_lines": len(rows),
+        "train_titles": len(rows.titles),
+        "valid_lines": len(task.lines) if task else 0,
+        "valid_titles": len(task.titles) if task else 0,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "vocabulary": len(model.tokenizer),
+        "dim": int(model.get_embedding_dimension() or 0),
+        "fingerprint": identity,
+    }
+
+
+def _write(
+    model: SentenceTransformer,
+    config: EncoderConfig,
+    metrics: dict[str, Any],
+    curve: list[dict[str, Any]],
+    out_dir: Path,
+) -> None:
+    """Write the encoder beside its place and move it there, so that a kill leaves the old one or the new."""
+    from shelfwise.matching.training_plots import plot_curve
+
+    staging = out_dir.with_name(f".{out_dir.name}.partial")
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+    model.save_pretrained(str(staging), create_model_card=False)
+    (staging / "encoder_config.json").write_text(config.to_json() + "\n")
+    atomic_write_json(staging / "metrics.json", metrics)
+    frame = pd.DataFrame(curve).reindex(columns=["step", "loss", "top1", "top5", "mrr"])
+    frame.to_csv(staging / "curve.csv", index=False)
+    (staging / "curve.png").write_bytes(plot_curve(frame, metrics["best_step"]))
+    shutil.rmtree(out_dir, ignore_errors=True)
+    os.replace(staging, out_dir)
+
+
+def _opening(model: SentenceTransformer, rows: TrainingRows, task: RetrievalTask | None, seconds: float) -> str:
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    validated = f"{len(task.lines)} validation lines" if task else "no validation lines"
+    return (
+        f"{len(rows)} lines with {rows.negatives.shape[1]} negatives each, {validated}, "
+        f"{parameters / 1e6:.1f} million parameters, ready after {seconds:.1f} s"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

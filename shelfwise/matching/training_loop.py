@@ -1,0 +1,326 @@
+"""The torch side of training: what `shelfwise.matching.train` plugs into sentence-transformers' trainer.
+
+This module is imported by the training process only, and only after the settings that the libraries read at import
+time are in place, so it may import them at its head.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch  # noqa: TID253
+from safetensors.torch import load_model, save_model
+from sentence_transformers import (  # noqa: TID253
+    SentenceTransformer,
+    SentenceTransformerTrainer,
+    SentenceTransformerTrainingArguments,
+)
+from sentence_transformers.base.evaluation import BaseEvaluator  # noqa: TID253
+from sentence_transformers.base.sampler import DefaultBatchSampler  # noqa: TID253
+from transformers import TrainerCallback  # noqa: TID253
+
+from shelfwise.artifacts import atomic_write_json
+from shelfwise.matching.encoder import encode_ids, pad
+from shelfwise.matching.training_data import RetrievalTask, TrainingRows, augment
+
+COMPLETE = "complete.json"
+WEIGHTS = "model.safetensors"
+
+Progress = Callable[[dict[str, Any]], None]
+
+
+class DistinctProductSampler(DefaultBatchSampler):
+    """Batches in which no title is both the right answer of one row and a wrong answer of another.
+
+    The loss takes every other row's products as negatives. Vendors sell the same popular products, so random batches
+    would hold many rows whose right answer stands among another row's negatives. A row that clashes waits for a later
+    batch. Where waiting rows pile up, as in a catalog of fewer products than a batch has rows, the clash is accepted.
+
+    Indices count through `passes` orders of the rows: index = pass * n_rows + row, each pass shuffled by its own seed.
+    """
+
+    def __init__(self, rows: TrainingRows, batch_size: int, passes: int, seed: int):
+        super().__init__(range(len(rows) * passes), batch_size=batch_size, drop_last=True, seed=seed)
+        self._positives = rows.positives.tolist()
+        self._negatives = rows.negatives.tolist()
+        self._passes = passes
+        self._rows = len(rows)
+
+    def __len__(self) -> int:
+        return self._rows * self._passes // self.batch_size
+
+    def __iter__(self) -> Iterator[list[int]]:
+        stream = self._stream()
+        waiting: list[int] = []
+        for _ in range(len(self)):
+            batch, waiting = self._fill(waiting, stream)
+            yield batch
+
+    def _stream(self) -> Iterator[int]:
+        for turn in range(self._passes):
+            order = np.random.default_rng((self.seed, turn)).permutation(self._rows)
+            yield from (turn * self._rows + order).tolist()
+
+    def _fill(self, waiting: list[int], stream: Iterator[int]) -> tuple[list[int], list[int]]:
+        batch: list[int] = []
+        right: set[int] = set()
+        wrong: set[int] = set()
+        clashing: list[int] = []
+
+        def take(index: int, whatever: bool = False) -> None:
+            positive, negatives = self._positives[index % self._rows], self._negatives[index % self._rows]
+            if whatever or not (positive in right or positive in wrong or not right.isdisjoint(negatives)):
+                batch.append(index)
+                right.add(positive)
+                wrong.update(negatives)
+            else:
+                clashing.append(index)
+
+        left = iter(waiting)
+        for index in left:
+            take(index)
+            if len(batch) == self.batch_size:
+                return batch, clashing + list(left)
+        while len(batch) < self.batch_size:
+            index = next(stream, None)
+            if index is not None and len(clashing) < 4 * self.batch_size:
+                take(index)
+                continue
+            if index is not None:
+                clashing.append(index)
+            take(clashing.pop(0), whatever=True)
+        return batch, clashing
+
+
+class Collator:
+    """Turns row indices into the padded token ids of anchor, positive and negatives.
+
+    Titles are tokenised once, before training; only anchors that augmentation has changed are tokenised on the way.
+    What happens to an anchor depends on the seed and the index alone, so a resumed run sees the same text.
+    """
+
+    valid_label_columns = ("label",)
+
+    def __init__(self, model: SentenceTransformer, rows: TrainingRows, share: float, seed: int):
+        self._rows, self._share, self._seed = rows, share, seed
+        self._tokenise = lambda texts: token_ids(model, texts)
+        self._pad_id = model.tokenizer.pad_token_id or 0
+        self._titles = self._tokenise(rows.titles)
+        self._lines = self._tokenise(rows.lines)
+
+    def __call__(self, features: list[dict[str, int]]) -> dict[str, torch.Tensor]:
+        indices = [feature["row"] for feature in features]
+        rows = [index % len(self._rows) for index in indices]
+        columns = {
+            "anchor": self._anchors(indices, rows),
+            "positive": [self._titles[i] for i in self._rows.positives[rows]],
+        }
+        for j in range(self._rows.negatives.shape[1]):
+            columns[f"negative_{j + 1}"] = [self._titles[i] for i in self._rows.negatives[rows, j]]
+        batch: dict[str, torch.Tensor] = {}
+        for name, ids in columns.items():
+            padded, mask = _padded(ids, self._pad_id)
+            batch[f"{name}_input_ids"], batch[f"{name}_attention_mask"] = padded, mask
+        return batch
+
+    def _anchors(self, indices: list[int], rows: list[int]) -> list[list[int]]:
+        anchors = [self._lines[row] for row in rows]
+        if self._share <= 0:
+            return anchors
+        changed: dict[int, str] = {}
+        for place, (index, row) in enumerate(zip(indices, rows, strict=True)):
+            chance = random.Random(self._seed * 1_000_003 + index)
+            if chance.random() < self._share:
+                changed[place] = augment(self._rows.lines[row], chance)
+        for place, ids in zip(changed, self._tokenise(list(changed.values())), strict=True):
+            anchors[place] = ids
+        return anchors
+
+
+class RetrievalEvaluator(BaseEvaluator):
+    """How often the right product of a validation line is found among all products of the validation split."""
+
+    def __init__(self, task: RetrievalTask, batch_size: int = 256):
+        super().__init__()
+        self.primary_metric = "mrr"
+        self._task, self._batch_size = task, batch_size
+        self._ids: tuple[list[list[int]], list[list[int]]] | None = None
+
+    def __call__(
+        self, model: SentenceTransformer, output_path: str | None = None, epoch: int = -1, steps: int = -1
+    ) -> dict[str, float]:
+        """Return top1, top5 and mrr; a title that ties with the right one counts as ranked before it."""
+        if self._ids is None:
+            self._ids = (token_ids(model, self._task.lines), token_ids(model, self._task.titles))
+        was_training = model.training
+        model.eval()
+        lines, titles = (self._encode(model, ids) for ids in self._ids)
+        model.train(was_training)
+        return retrieval_metrics(lines, titles, self._task.answers)
+
+    def _encode(self, model: SentenceTransformer, ids: list[list[int]]) -> np.ndarray:
+        device = model.device
+
+        def forward(padded: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+            mask = (torch.arange(padded.shape[1])[None, :] < lengths[:, None]).long()
+            features = {"input_ids": padded.to(device), "attention_mask": mask.to(device)}
+            return model(features)["sentence_embedding"].cpu()
+
+        return encode_ids(forward, ids, int(model.get_embedding_dimension() or 0), self._batch_size)
+
+
+def retrieval_metrics(lines: np.ndarray, titles: np.ndarray, answers: np.ndarray) -> dict[str, float]:
+    """Return top1, top5 and mrr of unit vectors of lines [n, d] against titles [m, d] with right answers [n]."""
+    ranks = []
+    for start in range(0, len(lines), 1024):
+        scores = lines[start : start + 1024] @ titles.T
+        right = scores[np.arange(len(scores)), answers[start : start + 1024]]
+        ranks.append((scores >= right[:, None]).sum(1))
+    rank = np.concatenate(ranks)
+    return {
+        "top1": float((rank <= 1).mean()),
+        "top5": float((rank <= 5).mean()),
+        "mrr": float((1.0 / rank).mean()),
+    }
+
+
+class Reporter(TrainerCallback):
+    """Reports progress, stops when validation no longer improves, and marks checkpoints that are whole."""
+
+    def __init__(self, metric: str, patience: int, batch_size: int, progress: Progress):
+        self._metric, self._patience, self._batch_size, self._progress = metric, patience, batch_size, progress
+        self._began, self._first_step = 0.0, 0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._began, self._first_step = time.monotonic(), state.global_step
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
+        if not logs or "loss" not in logs:
+            return
+        if not math.isfinite(logs["loss"]):
+            raise FloatingPointError(f"the loss is {logs['loss']} at step {state.global_step}: lower the learning rate")
+        elapsed = max(time.monotonic() - self._began, 1e-9)
+        rate = (state.global_step - self._first_step) / elapsed
+        event = {
+            "event": "step",
+            "step": state.global_step,
+            "steps": state.max_steps,
+            "loss": round(logs["loss"], 5),
+            "samples_per_second": round(rate * self._batch_size, 1),
+            "eta_seconds": round((state.max_steps - state.global_step) / rate, 1),
+        }
+        event["message"] = (
+            f"step {event['step']}/{event['steps']} loss {event['loss']:.4f} "
+            f"{event['samples_per_second']:.0f} samples/s, {event['eta_seconds']:.0f} s left"
+        )
+        self._report(state, event)
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **kwargs: Any) -> None:
+        found = {name: metrics[f"eval_{name}"] for name in ("top1", "top5", "mrr")}
+        listed = ", ".join(f"{name} {value:.4f}" for name, value in found.items())
+        self._report(
+            state,
+            {"event": "validation", "step": state.global_step, **found, "message": f"validation: {listed}"},
+        )
+        if patience_exhausted(state.log_history, self._metric, self._patience):
+            control.should_training_stop = True
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.barrier()  # the other processes write their random states too
+        if state.is_world_process_zero:
+            mark_complete(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+
+    def _report(self, state: Any, event: dict[str, Any]) -> None:
+        if state.is_world_process_zero:
+            self._progress(event)
+
+
+class Trainer(SentenceTransformerTrainer):
+    """The trainer without model cards, with checkpoints that hold the weights and nothing that can be rebuilt."""
+
+    def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
+        """Model cards name the machine and the time and would make equal trainings differ."""
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        target = Path(output_dir or self.args.output_dir)
+        target.mkdir(parents=True, exist_ok=True)
+        save_model(self.model, str(target / WEIGHTS))
+
+    def _load_from_checkpoint(self, checkpoint_path: str) -> None:
+        load_weights(self.model, Path(checkpoint_path))
+
+
+def load_weights(model: SentenceTransformer, checkpoint: Path) -> None:
+    """Load a checkpoint's weights, all of them. Raises RuntimeError where names or shapes differ."""
+    load_model(model, str(checkpoint / WEIGHTS), strict=True)
+
+
+def patience_exhausted(history: list[dict[str, float]], metric: str, patience: int) -> bool:
+    """Whether the last `patience` validations brought nothing above the best before them. 0 never stops."""
+    values = [entry[metric] for entry in history if metric in entry]
+    return bool(patience) and len(values) > patience and max(values[-patience:]) <= max(values[:-patience])
+
+
+def mark_complete(checkpoint: Path) -> None:
+    """Write the list of a checkpoint's files and sizes, last of all: without it the checkpoint is not used."""
+    files = {path.name: path.stat().st_size for path in sorted(checkpoint.iterdir()) if path.name != COMPLETE}
+    atomic_write_json(checkpoint / COMPLETE, files)
+
+
+def training_arguments(
+    config: Any, directory: Path, steps: int, every: int, validates: bool
+) -> SentenceTransformerTrainingArguments:
+    """Return the trainer's settings. Everything that phones home or names the machine is off."""
+    cuda = torch.cuda.is_available()
+    bf16 = cuda and (config.precision == "bf16" or (config.precision == "auto" and torch.cuda.is_bf16_supported()))
+    fp16 = cuda and not bf16 and config.precision in ("auto", "fp16")
+    return SentenceTransformerTrainingArguments(
+        output_dir=str(directory),
+        max_steps=steps,
+        per_device_train_batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        warmup_steps=round(config.warmup_share * steps),
+        lr_scheduler_type=config.schedule,
+        max_grad_norm=1.0,
+        seed=config.seed,
+        bf16=bf16,
+        fp16=fp16,
+        use_cpu=not cuda,
+        ddp_backend=("nccl" if cuda else "gloo") if "WORLD_SIZE" in os.environ else None,
+        ddp_find_unused_parameters=True,  # the pooler of a BERT has no part in mean pooling
+        eval_strategy="steps" if validates else "no",
+        eval_steps=every,
+        save_strategy="steps",
+        save_steps=every,
+        save_total_limit=2,
+        load_best_model_at_end=False,
+        metric_for_best_model="mrr" if validates else None,
+        greater_is_better=True,
+        logging_steps=max(1, every // 5),
+        logging_nan_inf_filter=False,
+        disable_tqdm=True,
+        report_to=[],
+        dataloader_pin_memory=cuda,
+    )
+
+
+def token_ids(model: SentenceTransformer, texts: list[str]) -> list[list[int]]:
+    """Return the token ids of texts with special tokens, cut at the model's length, not padded."""
+    if not texts:
+        return []
+    return model.tokenizer(texts, truncation=True, max_length=model.max_seq_length)["input_ids"]
+
+
+def _padded(ids: list[list[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+    padded, lengths = pad(ids, pad_id)
+    mask = (np.arange(padded.shape[1]) < lengths[:, None]).astype(np.int64)
+    return torch.from_numpy(padded), torch.from_numpy(mask)

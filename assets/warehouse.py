@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import dagster as dg
-from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtCliResource, DbtProject, dbt_assets
+from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtProject, dbt_assets
 
-from resources.dbt import build, dbt_project
+from resources.dbt import DbtCli, build, dbt_project
 from resources.lake import Lake
 
 PROJECT = dbt_project()
@@ -35,6 +35,6 @@ class WarehouseTranslator(DagsterDbtTranslator):
     dagster_dbt_translator=WarehouseTranslator(DagsterDbtTranslatorSettings(enable_code_references=True)),
     name="warehouse",
 )
-def warehouse(context: dg.AssetExecutionContext, dbt: DbtCliResource, lake: Lake) -> Iterator[Any]:
+def warehouse(context: dg.AssetExecutionContext, dbt: DbtCli, lake: Lake) -> Iterator[Any]:
     """Build, test and publish the selected models."""
     yield from build(context, dbt, lake)

@@ -1,0 +1,56 @@
+# Shelfwise: `make` lists what can be done here.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+-include .env
+export
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+export DAGSTER_HOME ?= $(CURDIR)/.dagster_home
+export DO_NOT_TRACK := 1
+PORT ?= 3000
+
+.PHONY: help install home demo dev test check format bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "Shelfwise needs Python 3.11 ($(PYTHON) was not found; set PYTHON=...)"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing the pinned packages into $(VENV) (about 3 GB of disk, a few minutes the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+install: $(INSTALLED) ## create .venv and install the pinned packages
+
+home: $(INSTALLED)
+	@mkdir -p $(DAGSTER_HOME) && cp dagster.yaml $(DAGSTER_HOME)/dagster.yaml
+
+demo: home ## build the whole graph on the built-in catalog and match two vendor files
+	@$(BIN)/python -m orchestration.demo
+
+dev: home ## open the Dagster UI on http://localhost:3000 (PORT=...), with the daemon
+	@$(BIN)/dagster dev --workspace workspace.yaml --port $(PORT)
+
+test: home ## run the tests
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
+
+check: home ## lint, format, types, definitions, dbt
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(BIN)/ty check
+	@$(BIN)/dg check defs
+	@$(BIN)/dbt --quiet parse --project-dir dbt_project --profiles-dir dbt_project --target-path $$(mktemp -d)
+	@$(BIN)/sqlfluff lint dbt_project
+
+format: $(INSTALLED) ## format the code
+	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+bench: home ## measure quality and speed, and write benchmarks/RESULTS.md
+	@$(BIN)/python -m benchmarks.run
+
+clean: ## remove what the project made here (lake, runs, built-in catalog); keeps .venv
+	@rm -rf lake data/synthetic $(CURDIR)/.dagster_home dbt_project/target dbt_project/logs .pytest_cache .ruff_cache

@@ -1,0 +1,87 @@
+"""Raw tables: what the data directory holds, checked against the data contract, and a profile of it."""
+
+from __future__ import annotations
+
+import dagster as dg
+import pandas as pd
+
+from assets.common import DATA_TEAM, clock_metadata, float_metadata, picture, table, table_metadata
+from resources.lake import Lake
+from resources.source import DataDirectory
+from shelfwise.artifacts import content_id
+from shelfwise.contract import fingerprint, read_table
+from shelfwise.feedback import read_feedback
+from shelfwise.timing import DomainClock
+
+
+@dg.asset(key_prefix="raw", group_name="raw", owners=DATA_TEAM, kinds={"csv"}, code_version="1")
+def data_directory(source: DataDirectory) -> dg.MaterializeResult:
+    """The input by the data contract: a local directory or an s3:// URL (`SHELFWISE_DATA`), by default the built-in
+    synthetic catalog, which is made here the first time. Nothing but its files' fingerprints is kept.
+    """
+    with DomainClock() as clock:
+        made = source.ensure()
+        files = fingerprint(source.url)
+    listing = pd.DataFrame([{"file": name, "etag": etag[:12]} for name, etag in sorted(files.items())])
+    metadata = {"location": source.url, "made_now": made, "files": table(listing), **clock_metadata(clock)}
+    return dg.MaterializeResult(metadata=metadata, data_version=dg.DataVersion(content_id(source.url, files)))
+
+
+def _read(source: DataDirectory, name: str) -> dg.MaterializeResult:
+    with DomainClock() as clock:
+        read = read_table(source.url, name)
+    repairs = pd.DataFrame([repair.as_dict() for repair in read.repairs])
+    metadata = {"source": read.source, "repairs": len(read.repairs), **table_metadata(read.frame, clock)}
+    if len(repairs):
+        metadata["repairs_made"] = table(repairs)
+    return dg.MaterializeResult(value=read.frame, metadata=metadata, data_version=dg.DataVersion(read.version))
+
+
+@dg.asset(
+    key_prefix="raw", group_name="raw", owners=DATA_TEAM, kinds={"parquet"}, deps=[data_directory], code_version="1"
+)
+def products(source: DataDirectory) -> dg.MaterializeResult[pd.DataFrame]:
+    """The master catalog as delivered: one row per product, columns and types as the data contract says."""
+    return _read(source, "products")
+
+
+@dg.asset(
+    key_prefix="raw", group_name="raw", owners=DATA_TEAM, kinds={"parquet"}, deps=[data_directory], code_version="1"
+)
+def mappings(source: DataDirectory) -> dg.MaterializeResult[pd.DataFrame]:
+    """What people mapped in the past: a vendor's line and the product it is."""
+    return _read(source, "mappings")
+
+
+@dg.asset(key_prefix="raw", group_name="raw", owners=DATA_TEAM, kinds={"parquet"}, code_version="1")
+def feedback(lake: Lake) -> dg.MaterializeResult[pd.DataFrame]:
+    """Answers people gave to the matcher's proposals, from the lake's inbox; empty until somebody answered."""
+    with DomainClock() as clock:
+        frame = read_feedback(lake.path / "feedback")
+    return dg.MaterializeResult(value=frame, metadata=table_metadata(frame, clock))
+
+
+@dg.asset(
+    key_prefix="catalog",
+    group_name="catalog",
+    owners=DATA_TEAM,
+    kinds={"pandas"},
+    io_manager_key="reference_io",
+    code_version="1",
+)
+def product_profile(products: pd.DataFrame, mappings: pd.DataFrame) -> dg.MaterializeResult[dict]:
+    """Automated exploration of the catalog: counts, missing values, title lengths, tokens and duplicate titles."""
+    from shelfwise.plots import profile_picture
+    from shelfwise.profile import profile_products
+
+    with DomainClock() as clock:
+        profile = profile_products(products, mappings)
+        png = profile_picture(profile.series)
+    metadata = {
+        **float_metadata(profile.numbers),
+        "picture": picture(png, "product profile"),
+        "frequent_tokens": table(profile.frequent_tokens),
+        "same_titles": table(profile.duplicates),
+        **clock_metadata(clock),
+    }
+    return dg.MaterializeResult(value=profile.numbers, metadata=metadata)

@@ -1,0 +1,143 @@
+"""Vendor uploads: one partition per file, from the lines in it to matches and the review queue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import dagster as dg
+import pandas as pd
+from shelfwise.contract.store import set_aside
+
+from assets.common import DATA_TEAM, MATCHING_TEAM, float_metadata, picture, table, table_metadata
+from resources.lake import Lake
+from resources.registry import TITLE_MATCHER, ModelRegistry
+from resources.source import Uploads
+from shelfwise.artifacts import atomic_write_bytes
+from shelfwise.contract import parse_upload
+from shelfwise.errors import InputError
+from shelfwise.timing import DomainClock
+
+upload_files = dg.DynamicPartitionsDefinition(name="upload_files")
+
+READABLE = dg.AssetCheckSpec(
+    "readable",
+    asset=["uploads", "upload_lines"],
+    description="The file could be read by the data contract; if not, says what the vendor has to change, row by row.",
+    blocking=True,
+    partitions_def=upload_files,
+)
+
+
+@dg.asset(
+    key_prefix="uploads",
+    group_name="uploads",
+    owners=DATA_TEAM,
+    kinds={"csv"},
+    partitions_def=upload_files,
+    check_specs=[READABLE],
+    code_version="1",
+)
+def upload_lines(
+    context: dg.AssetExecutionContext, uploads: Uploads, lake: Lake
+) -> Iterator[dg.MaterializeResult[pd.DataFrame] | dg.AssetCheckResult]:
+    """The lines of one uploaded file. A file that cannot be read is set aside in the lake with the reason, fails its
+    own check, and stops nothing else.
+    """
+    key = context.partition_key
+    vendor_id, _, file = key.partition("/")
+    data = b""
+    try:
+        with DomainClock() as clock:
+            data = uploads.store().read(key, uploads.max_bytes)
+            upload = parse_upload(data, file, vendor_id)
+    except InputError as error:
+        place = set_aside(lake.root, key, data, error.problems)
+        problems = pd.DataFrame([problem.as_dict() for problem in error.problems])
+        yield dg.AssetCheckResult(
+            passed=False,
+            check_name="readable",
+            description=str(error.problems[0]),
+            metadata={"problems": table(problems), "set_aside": str(place)},
+        )
+        # Trying again cannot help: the file has to change, and then it is another upload.
+        raise dg.Failure(f"{key} was set aside:\n{error}", allow_retries=False) from error
+    repairs = pd.DataFrame([repair.as_dict() for repair in upload.repairs])
+    yield dg.MaterializeResult(
+        value=upload.frame, metadata={"repairs": table(repairs), **table_metadata(upload.frame, clock)}
+    )
+    yield dg.AssetCheckResult(passed=True, check_name="readable", metadata={"lines": len(upload.frame)})
+
+
+@dg.asset(
+    key_prefix="uploads",
+    group_name="uploads",
+    owners=MATCHING_TEAM,
+    kinds={"faiss", "lightgbm"},
+    partitions_def=upload_files,
+    ins={
+        "upload_lines": dg.AssetIn(["uploads", "upload_lines"]),
+        "catalog_index": dg.AssetIn(["matching", "catalog_index"]),
+    },
+    code_version="1",
+)
+def upload_matches(
+    upload_lines: pd.DataFrame, catalog_index: dict, registry: ModelRegistry, lake: Lake
+) -> dg.MaterializeResult[pd.DataFrame]:
+    """Candidates, score and decision for each line of one upload, made by the champion and by nothing else."""
+    from shelfwise.matching.matcher import Matcher
+
+    from shelfwise.matching.index import CatalogIndex
+    from shelfwise.plots import decisions_picture
+
+    champion = registry.open().champion(TITLE_MATCHER)
+    with DomainClock() as clock:
+        matcher = Matcher.load(lake.fetch(champion.artifact))
+        index = CatalogIndex.load(lake.fetch(catalog_index["location"]))
+        matches = matcher.match(upload_lines, index).assign(champion_version=champion.label)
+        best = matches[matches["rank"] == 1]
+        thresholds = matcher.thresholds
+        png = decisions_picture(best["score"], thresholds.approve, thresholds.review, "Decisions for this file")
+    shares = best["decision"].value_counts(normalize=True)
+    metadata = {
+        "champion_version": champion.label,
+        "decisions": picture(png, "decisions"),
+        **float_metadata({f"{name}_share": shares.get(name, 0.0) for name in ("approved", "review", "no_match")}),
+        "examples": table(best[["title", "product_title", "score", "decision"]].head(20)),
+        **table_metadata(matches, clock),
+    }
+    return dg.MaterializeResult(value=matches, metadata=metadata)
+
+
+@dg.asset(
+    key_prefix="uploads",
+    group_name="uploads",
+    owners=MATCHING_TEAM,
+    kinds={"csv"},
+    ins={
+        "upload_matches": dg.AssetIn(
+            ["uploads", "upload_matches"],
+            metadata={"allow_missing_partitions": True},
+            partition_mapping=dg.AllPartitionMapping(),
+        )
+    },
+    code_version="1",
+)
+def review_queue(upload_matches: dict[str, pd.DataFrame], lake: Lake) -> dg.MaterializeResult[pd.DataFrame]:
+    """Lines a person has to decide, over all uploads, the most doubtful first; also as a CSV that is safe to open in
+    a spreadsheet.
+    """
+    from shelfwise.matching.decisions import review_lines
+    from shelfwise.safe_export import to_csv_bytes
+
+    with DomainClock() as clock:
+        queue = review_lines(upload_matches)
+        export = to_csv_bytes(queue)
+    place = lake.path / "exports" / "review_queue.csv"
+    atomic_write_bytes(place, export)
+    metadata = {
+        "export": dg.MetadataValue.path(str(place)),
+        "uploads": len(upload_matches or {}),
+        "first_lines": table(queue, 20),
+        **table_metadata(queue, clock),
+    }
+    return dg.MaterializeResult(value=queue, metadata=metadata)

@@ -1,0 +1,175 @@
+"""Running jobs from Python on the persistent instance, each step in its own process, with readable progress.
+
+The demo and the benchmarks use this; in production the daemon and the run launcher do the same.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import dagster as dg
+from dagster._core.storage.tags import PARTITION_NAME_TAG, RUN_KEY_TAG, SENSOR_NAME_TAG
+
+from orchestration.definitions import build_definitions
+from orchestration.jobs import QUEUE_JOB, TRAIN_JOB, UPLOAD_JOB
+from orchestration.settings import load_settings
+from sensors.uploads import UPLOADS_SENSOR
+from shelfwise.timing import covered_seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+POLL_SECONDS = 0.5
+
+
+def train_job() -> dg.JobDefinition:
+    """`train_and_promote`, resolved; a module-level function so that step processes can build it again."""
+    return build_definitions(load_settings()).resolve_job_def(TRAIN_JOB)
+
+
+def upload_job() -> dg.JobDefinition:
+    """`match_upload`, resolved."""
+    return build_definitions(load_settings()).resolve_job_def(UPLOAD_JOB)
+
+
+def queue_job() -> dg.JobDefinition:
+    """`refresh_review_queue`, resolved."""
+    return build_definitions(load_settings()).resolve_job_def(QUEUE_JOB)
+
+
+@dataclass
+class RunOutcome:
+    """What a run left behind: metadata by asset, check results, failures."""
+
+    success: bool
+    run_id: str
+    metadata: dict[str, dict[str, Any]] = field(default_factory=dict)
+    failed_checks: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    intervals: list[tuple[float, float]] = field(default_factory=list)
+
+
+def run_job(
+    job: Callable[[], dg.JobDefinition],
+    instance: dg.DagsterInstance,
+    tags: Mapping[str, str] | None = None,
+    say: Callable[[str], None] = print,
+) -> RunOutcome:
+    """Execute a job to its end and return what it left; a failed step is an outcome, not an exception."""
+    marker = uuid4().hex
+    with _progress(instance, marker, say):
+        result = dg.execute_job(
+            dg.reconstructable(job),
+            instance=instance,
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            tags={**(tags or {}), "shelfwise/started_by": marker},
+        )
+    return _outcome(instance, result.run_id, result.success)
+
+
+def _outcome(instance: dg.DagsterInstance, run_id: str, success: bool) -> RunOutcome:
+    outcome = RunOutcome(success, run_id)
+    for entry in instance.all_logs(run_id):
+        event = entry.dagster_event
+        if event is None:
+            continue
+        if event.is_step_materialization:
+            materialization = event.step_materialization_data.materialization
+            values = {name: getattr(value, "value", value) for name, value in materialization.metadata.items()}
+            values["partition"] = materialization.partition
+            outcome.metadata[materialization.asset_key.to_user_string()] = values
+            outcome.intervals += [tuple(pair) for pair in _json(materialization.metadata.get("domain_intervals"))]
+        elif event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+            evaluation = event.asset_check_evaluation_data
+            if not evaluation.passed:
+                name = f"{evaluation.asset_key.to_user_string()}: {evaluation.check_name}"
+                outcome.failed_checks.append(f"{name}: {evaluation.description or ''}")
+        elif event.is_step_failure:
+            error = event.step_failure_data.user_failure_data or event.step_failure_data.error
+            reason = getattr(error, "description", None) or getattr(error, "message", "") or ""
+            outcome.failures.append(f"{event.step_key}: {reason.strip()}")
+    return outcome
+
+
+def _json(value: object) -> list:
+    data = getattr(value, "data", None)
+    return data if isinstance(data, list) else []
+
+
+@contextmanager
+def _progress(instance: dg.DagsterInstance, marker: str, say: Callable[[str], None]) -> Iterator[None]:
+    """Say what the run marked with `marker` does while it does it, from a thread of its own."""
+    finished = threading.Event()
+
+    def watch() -> None:
+        seen = 0
+        while True:
+            last = finished.is_set()
+            runs = instance.get_runs(filters=dg.RunsFilter(tags={"shelfwise/started_by": marker}), limit=1)
+            if runs:
+                entries = instance.all_logs(runs[0].run_id)
+                for entry in entries[seen:]:
+                    _say(entry, say)
+                seen = len(entries)
+            if last:
+                return
+            finished.wait(POLL_SECONDS)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        finished.set()
+        thread.join()
+
+
+def _say(entry: dg.EventLogEntry, say: Callable[[str], None]) -> None:
+    event = entry.dagster_event
+    if event is None:
+        # What the training process reports through Pipes: losses, validation, time left.
+        if entry.level >= 20 and entry.step_key:
+            say(f"      {entry.user_message}")
+    elif event.is_step_success:
+        say(f"   ✓ {event.step_key.replace('__', '/')} ({event.step_success_data.duration_ms / 1000:.1f} s)")
+    elif event.is_step_failure:
+        say(f"   ✗ {event.step_key.replace('__', '/')}")
+
+
+def tick_uploads_sensor(
+    instance: dg.DagsterInstance, cursor: str | None, say: Callable[[str], None] = print
+) -> tuple[str | None, list[RunOutcome], str | None]:
+    """Evaluate the uploads sensor once, as the daemon does, and execute the runs it asks for.
+
+    A request whose run key already has a run is skipped, by the rule the daemon applies, so that the daemon will not
+    repeat what this did nor this what the daemon did. Returns the new cursor, the outcomes, and why nothing ran.
+    """
+    definitions = build_definitions(load_settings())
+    sensor = definitions.get_repository_def().get_sensor_def(UPLOADS_SENSOR)
+    context = dg.build_sensor_context(instance=instance, cursor=cursor, definitions=definitions)
+    tick = sensor.evaluate_tick(context)
+    for request in tick.dynamic_partitions_requests or []:
+        instance.add_dynamic_partitions(request.partitions_def_name, list(request.partition_keys))
+    outcomes, skipped = [], 0
+    for request in tick.run_requests or []:
+        tags = {SENSOR_NAME_TAG: UPLOADS_SENSOR, RUN_KEY_TAG: request.run_key}
+        if instance.get_runs(filters=dg.RunsFilter(tags=tags), limit=1):
+            skipped += 1
+            continue
+        say(f"   the uploads sensor saw {request.partition_key}")
+        tags = {**request.tags, **tags, PARTITION_NAME_TAG: request.partition_key}
+        outcomes.append(run_job(upload_job, instance, tags, say))
+    reason = tick.skip_message or (f"{skipped} file(s) were matched before" if skipped else None)
+    return tick.cursor, outcomes, reason
+
+
+def overhead(outcomes: list[RunOutcome], started: float) -> tuple[float, float]:
+    """Return (seconds since `started`, seconds of them outside domain functions: processes, imports, input, output)."""
+    whole = time.time() - started
+    return whole, whole - covered_seconds(interval for outcome in outcomes for interval in outcome.intervals)

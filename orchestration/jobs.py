@@ -1,0 +1,33 @@
+"""Jobs: the selections people and sensors start."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+TRAIN_JOB = "train_and_promote"
+UPLOAD_JOB = "match_upload"
+QUEUE_JOB = "refresh_review_queue"
+
+UPLOAD_ASSETS = dg.AssetSelection.assets(["uploads", "upload_lines"], ["uploads", "upload_matches"])
+QUEUE_ASSETS = dg.AssetSelection.assets(["uploads", "review_queue"])
+
+# From the raw tables to the champion and its index; everything but what belongs to one upload.
+train_and_promote = dg.define_asset_job(
+    TRAIN_JOB,
+    selection=dg.AssetSelection.all() - dg.AssetSelection.groups("uploads"),
+    description="Read the data directory, train a matcher, evaluate it, and promote it if the gate lets it pass.",
+    tags={"dagster/max_runtime": 6 * 3600},
+)
+
+match_upload = dg.define_asset_job(
+    UPLOAD_JOB,
+    selection=UPLOAD_ASSETS,
+    description="Match one uploaded file with the champion.",
+    tags={"dagster/max_runtime": 3600},
+)
+
+refresh_review_queue = dg.define_asset_job(
+    QUEUE_JOB, selection=QUEUE_ASSETS, description="Collect the lines of all uploads that a person has to decide."
+)
+
+JOBS = [train_and_promote, match_upload, refresh_review_queue]

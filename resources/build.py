@@ -1,0 +1,46 @@
+"""Builds every resource from the settings: the one place where an environment becomes locations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from resources.dbt import dbt_resource
+from resources.lake import Lake, ReferenceIO, TableIO
+from resources.matching import MatchingConfig
+from resources.registry import ModelRegistry
+from resources.source import DataDirectory, Uploads
+from resources.trainer import SubprocessTrainer
+
+if TYPE_CHECKING:
+    from orchestration.settings import Settings
+
+
+def build_resources(settings: Settings) -> dict[str, dg.ConfigurableResource | dg.ConfigurableIOManagerFactory]:
+    """Return the resources by the names under which assets and sensors ask for them."""
+    return {
+        "io_manager": TableIO(root=settings.lake_url),
+        "reference_io": ReferenceIO(root=settings.lake_url),
+        "lake": Lake(root=settings.lake_url),
+        "registry": ModelRegistry(root=settings.lake_url),
+        "source": DataDirectory(
+            url=settings.data_url,
+            built_in=settings.uses_built_in_data,
+            synthetic_products=settings.synthetic_products,
+            synthetic_seed=settings.synthetic_seed,
+        ),
+        "uploads": Uploads(url=settings.data_url, max_mb=settings.upload_max_mb),
+        "dbt": dbt_resource(),
+        "trainer": SubprocessTrainer(),
+        "matching": MatchingConfig(
+            approve=settings.approve,
+            review=settings.review,
+            candidates=settings.candidates,
+            hard_share=settings.hard_share,
+            split_seed=settings.split_seed,
+            encoder_base=settings.encoder_base,
+            encoder_config=settings.encoder_config,
+            gate_floor_top1=settings.gate_floor_top1,
+        ),
+    }

@@ -1,0 +1,25 @@
+"""How matching is configured, as one resource: what a run used is visible in the UI."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import dagster as dg
+
+
+class MatchingConfig(dg.ConfigurableResource):
+    """Thresholds, negatives, encoder and gate."""
+
+    approve: float = 0.85
+    review: float = 0.65
+    candidates: int = 5
+    hard_share: float = 2 / 3
+    split_seed: int = 13
+    encoder_base: str = ""
+    encoder_config: str = "{}"
+    gate_floor_top1: float = 0.5
+
+    def encoder_overrides(self) -> dict[str, Any]:
+        """Fields of `EncoderConfig` that differ from its defaults."""
+        return {**json.loads(self.encoder_config), **({"base": self.encoder_base} if self.encoder_base else {})}

@@ -1,0 +1,51 @@
+"""The data directory: what the project reads and never writes, except for the built-in catalog it makes itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import dagster as dg
+from upath import UPath
+
+from shelfwise.contract.store import UploadStore
+
+
+class DataDirectory(dg.ConfigurableResource):
+    """A data directory by the data contract: a local path or an s3:// URL.
+
+    With `built_in`, a directory that does not exist yet is filled with the synthetic catalog; a user's own
+    directory is only ever read.
+    """
+
+    url: str
+    built_in: bool = False
+    synthetic_products: int = 10_000
+    synthetic_seed: int = 7
+
+    @property
+    def path(self) -> UPath:
+        return UPath(self.url)
+
+    def ensure(self) -> bool:
+        """Make the built-in catalog where it is wanted and missing; return whether it was made now."""
+        if not self.built_in or self.path.exists():
+            return False
+        from shelfwise.synthetic import SyntheticConfig, generate, write
+
+        config = SyntheticConfig(n_products=self.synthetic_products, seed=self.synthetic_seed)
+        write(generate(config), Path(self.url), uploads_folder="vendor_files")
+        return True
+
+
+class Uploads(dg.ConfigurableResource):
+    """The uploads folder of the data directory."""
+
+    url: str
+    max_mb: int = 50
+
+    def store(self) -> UploadStore:
+        return UploadStore(self.url)
+
+    @property
+    def max_bytes(self) -> int:
+        return self.max_mb << 20

@@ -1,0 +1,37 @@
+"""Trainers: where a model is trained is a choice of deployment, not of the asset that wants it."""
+
+from __future__ import annotations
+
+import sys
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+import dagster as dg
+
+PROJECT_ROOT = Path(__file__).resolve().parents[1]
+
+
+class EncoderTrainer(dg.ConfigurableResource, ABC):
+    """Trains a title encoder in a process of its own and leaves it in a local directory."""
+
+    @abstractmethod
+    def train(self, context: dg.AssetExecutionContext, *, pairs: Path, config: Path, out: Path, work: Path) -> None:
+        """Train on the pairs (Parquet) with the configuration (JSON) into `out`.
+
+        `work` holds checkpoints: called again with the same arguments after a kill, training resumes from the last.
+        Raises an exception when the process fails.
+        """
+
+
+class SubprocessTrainer(EncoderTrainer):
+    """Trains on this machine through Dagster Pipes, with every GPU it has."""
+
+    def train(self, context: dg.AssetExecutionContext, *, pairs: Path, config: Path, out: Path, work: Path) -> None:
+        arguments = ["--pairs", str(pairs), "--config", str(config), "--out", str(out), "--work", str(work)]
+        dg.PipesSubprocessClient().run(
+            context=context,
+            command=[sys.executable, "-m", "resources.pipes_entry", *arguments],
+            cwd=str(PROJECT_ROOT),
+            # A hub is asked only when somebody names a model of one; a run never waits for a network it does not need.
+            env={"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEMETRY": "1"},
+        )

@@ -1,0 +1,420 @@
+"""What the scorer looks at, for every (line, candidate) pair, computed for a whole batch at once.
+
+`FEATURES` is the one description of them: the matrix's columns follow its order, the documentation and explanations
+read it. Listwise features compare a candidate with its rivals for the same line.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+from rapidfuzz import fuzz, process
+from rapidfuzz.distance import JaroWinkler
+from scipy import sparse
+
+from shelfwise.matching.index import Candidates, CatalogIndex, rank_within
+from shelfwise.matching.lexical import WordMatrix, pair_dots
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A column of the feature matrix: what it is, and what a higher value says of the pair (+ match, - no match)."""
+
+    name: str
+    what: str
+    higher: str
+
+
+FEATURES: tuple[Feature, ...] = (
+    Feature("title_cosine", "cosine of character n-grams, line and catalog title", "+"),
+    Feature("alias_cosine", "the same with the product's most similar past line of another vendor, 0 without one", "+"),
+    Feature("encoder", "cosine of encoder embeddings, best name of the product (missing without an encoder)", "+"),
+    Feature("fused", "the score by which candidates were cut", "+"),
+    Feature("line_in_title", "share of the line's words (weighted by rarity) that the catalog title holds", "+"),
+    Feature("title_in_line", "share of the catalog title's words (weighted by rarity) that the line holds", "+"),
+    Feature("line_in_names", "share of the line's words (weighted by rarity) that any name of the product holds", "+"),
+    Feature("line_in_alias", "share of the line's words (weighted by rarity) that the most similar alias holds", "+"),
+    Feature("alias_in_line", "share of the most similar alias's words that the line holds", "+"),
+    Feature("missing_in_line", "summed rarity of the title's words that the line lacks", "-"),
+    Feature("missing_in_title", "summed rarity of the line's words that no name of the product holds", "-"),
+    Feature("rarest_shared", "rarity of the rarest word that line and title share", "+"),
+    Feature("numbers_in_title", "share of the line's words with digits that a name of the product holds", "+"),
+    Feature("numbers_in_line", "share of the title's words with digits that the line holds", "+"),
+    Feature("numbers_missing", "number of the title's words with digits that the line lacks", "-"),
+    Feature("numbers_extra", "number of the line's words with digits that no name of the product holds", "-"),
+    Feature("codes_shared", "number of model codes (letters and digits, no unit) that both hold", "+"),
+    Feature("codes_conflict", "both hold model codes and share none", "-"),
+    Feature("units_shared", "number of quantities with unit (750ml, 64gb) that both hold", "+"),
+    Feature("units_conflict", "number of units for which both hold a quantity and the quantities differ", "-"),
+    Feature("first_word", "the first word of the title is in the line", "+"),
+    Feature("line_first_word", "the first word of the line is in the title", "+"),
+    Feature("brand_in_line", "share of the brand's words that the line holds (missing without a brand)", "+"),
+    Feature("code_partial", "best partial match (0..1) of the title's rarest code in the line without spaces", "+"),
+    Feature("token_sort", "rapidfuzz token sort ratio with the catalog title (0..1)", "+"),
+    Feature("token_set", "rapidfuzz token set ratio with the catalog title (0..1)", "+"),
+    Feature("partial", "rapidfuzz partial ratio with the catalog title, both without spaces (0..1)", "+"),
+    Feature("jaro_winkler", "Jaro-Winkler similarity with the catalog title", "+"),
+    Feature("alias_sort", "rapidfuzz token sort ratio with the most similar alias (0..1), 0 without one", "+"),
+    Feature("exact_title", "the normal forms of line and catalog title are equal", "+"),
+    Feature("exact_alias", "the normal form of a past line equals that of this line", "+"),
+    Feature("aliases", "how many past lines the product has, log(1 + n)", "+"),
+    Feature("twins", "how many other products have the same normal title", "-"),
+    Feature("length_ratio", "characters of the shorter over the longer of line and title", "+"),
+    Feature("line_words", "how many words the line has", "+"),
+    Feature("title_words", "how many words the title has", "+"),
+    Feature("line_rarity", "summed rarity of the line's words", "+"),
+    Feature("line_unknown", "how many of the line's words no name in the catalog holds", "-"),
+    Feature("price_ratio", "lower over higher of the two prices (missing where either is)", "+"),
+    Feature("rank", "rank of the candidate by the fused score, 0 first", "-"),
+    Feature("title_rank", "rank by title_cosine", "-"),
+    Feature("alias_rank", "rank by alias_cosine", "-"),
+    Feature("encoder_rank", "rank by encoder", "-"),
+    Feature("fused_gap", "fused score less that of the best rival", "+"),
+    Feature("title_gap", "title_cosine less that of the best rival", "+"),
+    Feature("encoder_gap", "encoder less that of the best rival", "+"),
+    Feature("names_gap", "line_in_names less that of the best rival", "+"),
+    Feature("sort_gap", "token_sort less that of the best rival", "+"),
+    Feature("set_gap", "token_set less that of the best rival", "+"),
+    Feature("missing_gap", "missing_in_line less that of the best (smallest) rival", "-"),
+    Feature("code_gap", "code_partial less that of the best rival", "+"),
+    Feature("overall_gap", "mean of seven similarities less that of the best rival", "+"),
+    Feature("overall_rank", "rank by that mean", "-"),
+    Feature("close_rivals", "how many rivals lie within 0.05 of that mean or above it", "-"),
+    Feature("runner_up_same_words", "share of the candidates that hold as much of the line as this one", "-"),
+)
+FEATURE_NAMES = tuple(feature.name for feature in FEATURES)
+
+_UNIT = re.compile(r"\d+(?:\.\d+)?([a-z]{1,3})$")
+_UNIT_NAMES = ("ml", "oz", "g", "lb", "mm", "cm", "m", "in", "gb", "mb", "mp", "mah", "w", "v", "ghz", "mhz", "hz")
+_UNIT_NAMES += ("pk", "yr", "rpm", "l", "kg", "tb", "cl", "mw", "kw", "x")
+_UNIT_POSITION = {unit: i for i, unit in enumerate(_UNIT_NAMES)}
+
+
+@dataclass
+class WordKinds:
+    """Of each word in a vocabulary: does it hold digits, is it a model code, which unit does it carry (-1: none)."""
+
+    digits: np.ndarray
+    code: np.ndarray
+    unit: np.ndarray
+
+    @classmethod
+    def of(cls, words: WordMatrix) -> WordKinds:
+        """Classify every word of the vocabulary."""
+        n = len(words.vocabulary)
+        digits, code = np.zeros(n, bool), np.zeros(n, bool)
+        unit = np.full(n, -1, np.int16)
+        for word, i in words.vocabulary.items():
+            has_digit = any(char.isdigit() for char in word)
+            digits[i] = has_digit
+            found = _UNIT.fullmatch(word)
+            if found and found.group(1) in _UNIT_POSITION:
+                unit[i] = _UNIT_POSITION[found.group(1)]
+            elif has_digit:
+                code[i] = (len(word) >= 4 and any(char.isalpha() for char in word)) or len(word) >= 5
+        return cls(digits, code, unit)
+
+
+class FeatureMaker:
+    """Computes features against one index; what depends on the index alone is computed once, here."""
+
+    def __init__(self, index: CatalogIndex):
+        self.index = index
+        words = index.words
+        n = len(index.products)
+        self.kinds = WordKinds.of(words)
+        self.titles = words.matrix[:n]
+        self.title_rarity = self.titles @ words.idf
+        self.alias_rarity = words.matrix @ words.idf
+        digits = self.kinds.digits.astype(np.float32)
+        self.title_digits = self.titles @ digits
+        self.title_codes = self.titles @ self.kinds.code.astype(np.float32)
+        self.unit_map = _unit_map(self.kinds.unit)
+        self.title_units = (self.titles @ self.unit_map).toarray() > 0
+        self.first = np.array([words.vocabulary.get(_first_word(form), -1) for form in index.title_forms])
+        self.squashed = [form.replace(" ", "") for form in index.title_forms]
+        self.main_code = [_main_code(form, words) for form in index.title_forms]
+        self.title_words = np.diff(self.titles.indptr).astype(np.float32)
+        self.lengths = np.array([len(form) for form in index.title_forms], np.float32)
+        self.alias_count = np.diff(index.alias_start).astype(np.float32)
+        self.twins = (np.bincount(index.twin_group)[index.twin_group] - 1).astype(np.float32)
+        self.price = index.products["price"].astype(float).to_numpy()
+        brands = ["" if b is None or b != b else str(b) for b in index.products["brand"].tolist()]
+        from shelfwise.matching.lexical import comparable
+
+        self.brand_rows, _ = words.rows(comparable(brands))
+        self.brand_words = np.diff(self.brand_rows.indptr).astype(np.float32)
+
+    def features(self, found: Candidates, prices: np.ndarray | None = None) -> np.ndarray:
+        """Return float32 [number of candidates, number of features], columns as in `FEATURES`.
+
+        `prices`: of the lines, NaN where unknown.
+        """
+        columns: dict[str, np.ndarray] = {}
+        self._arms(found, columns)
+        self._words(found, columns)
+        self._strings(found, columns)
+        self._counts(found, prices, columns)
+        self._rivals(found, columns)
+        out = np.empty((len(found.line), len(FEATURES)), np.float32)
+        for i, name in enumerate(FEATURE_NAMES):
+            out[:, i] = columns[name]
+        return out
+
+    def _arms(self, found: Candidates, out: dict[str, np.ndarray]) -> None:
+        out["title_cosine"], out["alias_cosine"] = found.title, found.alias_score
+        out["encoder"], out["fused"] = found.encoder, found.fused
+
+    def _words(self, found: Candidates, out: dict[str, np.ndarray]) -> None:
+        """Shared and missing words, by rarity, and the same for numbers, codes and units."""
+        index, words, kinds = self.index, self.index.words, self.kinds
+        lines, unknown = words.rows(found.forms)
+        line_rarity = lines @ words.idf + unknown * words.unknown_idf
+        line, product = found.line, found.product
+        total = np.maximum(line_rarity[line], 1e-6)
+        gathered = lines[line]
+        shared = gathered.multiply(self.titles[product]).tocsr()
+        in_names = gathered.multiply(index.bags[product]).tocsr()
+        alias_rows = np.maximum(found.alias, 0)
+        has_alias = found.alias >= 0
+        weighted_lines = sparse.csr_matrix((words.idf[lines.indices], lines.indices, lines.indptr), lines.shape)
+        shared_weight = shared @ words.idf
+        names_weight = in_names @ words.idf
+        alias_weight = pair_dots(weighted_lines, line, words.matrix, alias_rows) * has_alias
+        out["line_in_title"] = shared_weight / total
+        out["title_in_line"] = shared_weight / np.maximum(self.title_rarity[product], 1e-6)
+        out["line_in_names"] = names_weight / total
+        out["line_in_alias"] = alias_weight / total
+        out["alias_in_line"] = alias_weight / np.maximum(self.alias_rarity[alias_rows], 1e-6)
+        out["missing_in_line"] = self.title_rarity[product] - shared_weight
+        out["missing_in_title"] = line_rarity[line] - names_weight
+        out["rarest_shared"] = _row_max(shared, words.idf)
+        digits = kinds.digits.astype(np.float32)
+        unknown_digits = _unknown_with_digits(found.forms, words, unknown)
+        line_digits = (lines @ digits + unknown_digits)[line]
+        digits_names, digits_title = in_names @ digits, shared @ digits
+        out["numbers_in_title"] = np.where(line_digits > 0, digits_names / np.maximum(line_digits, 1), np.nan)
+        title_digits = self.title_digits[product]
+        out["numbers_in_line"] = np.where(title_digits > 0, digits_title / np.maximum(title_digits, 1), np.nan)
+        out["numbers_missing"] = title_digits - digits_title
+        out["numbers_extra"] = line_digits - digits_names
+        code = kinds.code.astype(np.float32)
+        out["codes_shared"] = shared @ code
+        both = ((lines @ code)[line] > 0) & (self.title_codes[product] > 0)
+        out["codes_conflict"] = (both & (in_names @ code == 0)).astype(np.float32)
+        line_units = (lines @ self.unit_map).toarray() > 0
+        shared_units = (in_names @ self.unit_map).toarray()
+        out["units_shared"] = np.asarray((shared @ self.unit_map).sum(axis=1)).ravel()
+        conflict = line_units[line] & self.title_units[product] & (shared_units == 0)
+        out["units_conflict"] = conflict.sum(axis=1)
+        first = self.first[product]
+        out["first_word"] = _holds(lines, line, first)
+        line_first = np.array([words.vocabulary.get(_first_word(form), -1) for form in found.forms])
+        out["line_first_word"] = _holds(self.titles, product, line_first[line])
+        brand = pair_dots(lines, line, self.brand_rows, product)
+        brand_words = self.brand_words[product]
+        out["brand_in_line"] = np.where(brand_words > 0, brand / np.maximum(brand_words, 1), np.nan)
+        out["line_words"] = (np.diff(lines.indptr) + unknown)[line]
+        out["line_rarity"] = line_rarity[line]
+        out["line_unknown"] = unknown[line]
+
+    def _strings(self, found: Candidates, out: dict[str, np.ndarray]) -> None:
+        """Edit-distance similarities, computed pairwise in C++ threads by rapidfuzz."""
+        index, threads = self.index, self.index.config.threads
+        line, product = found.line.tolist(), found.product.tolist()
+        squashed_lines = [form.replace(" ", "") for form in found.forms]
+        sorted_lines = [" ".join(sorted(form.split())) for form in found.forms]
+        forms = [found.forms[i] for i in line]
+        titles = [index.title_forms[j] for j in product]
+        squashed = [squashed_lines[i] for i in line]
+        squashed_titles = [self.squashed[j] for j in product]
+        line_sorted = [sorted_lines[i] for i in line]
+        title_sorted = [self.title_sorted[j] for j in product]
+
+        def pairwise(left: list[str], right: list[str], scorer, scale: float = 0.01) -> np.ndarray:
+            if not left:
+                return np.empty(0, np.float32)
+            return process.cpdist(left, right, scorer=scorer, workers=threads, dtype=np.float32) * np.float32(scale)
+
+        out["token_sort"] = pairwise(line_sorted, title_sorted, fuzz.ratio)
+        out["token_set"] = pairwise(forms, titles, fuzz.token_set_ratio)
+        out["partial"] = pairwise(squashed, squashed_titles, fuzz.partial_ratio)
+        out["jaro_winkler"] = pairwise(forms, titles, JaroWinkler.similarity, 1.0)
+        codes = [self.main_code[j] for j in product]
+        out["code_partial"] = pairwise(codes, squashed, fuzz.partial_ratio)
+        has = found.alias >= 0
+        alias_sorted = [self._sorted_name(a) if a >= 0 else "" for a in found.alias.tolist()]
+        out["alias_sort"] = np.where(has, pairwise(line_sorted, alias_sorted, fuzz.ratio), 0)
+        out["exact_title"] = np.array([a == b for a, b in zip(forms, titles, strict=True)], np.float32)
+        names = index.forms
+        out["exact_alias"] = np.array(
+            [a >= 0 and form == names[a] for a, form in zip(found.alias.tolist(), forms, strict=True)], np.float32
+        )
+        lengths = np.array([len(form) for form in found.forms], np.float32)[found.line]
+        title_lengths = self.lengths[found.product]
+        longer = np.maximum(np.maximum(lengths, title_lengths), 1)
+        out["length_ratio"] = np.minimum(lengths, title_lengths) / longer
+
+    def _counts(self, found: Candidates, prices: np.ndarray | None, out: dict[str, np.ndarray]) -> None:
+        out["aliases"] = np.log1p(self.alias_count[found.product])
+        out["twins"] = self.twins[found.product]
+        out["title_words"] = self.title_words[found.product]
+        ratio = np.full(len(found.line), np.nan, np.float32)
+        if prices is not None:
+            left, right = prices[found.line], self.price[found.product]
+            with np.errstate(divide="ignore", invalid="ignore"):
+                ratio = np.where((left > 0) & (right > 0), np.minimum(left, right) / np.maximum(left, right), np.nan)
+        out["price_ratio"] = ratio
+
+    def _rivals(self, found: Candidates, out: dict[str, np.ndarray]) -> None:
+        """Listwise features: the candidate among the others for its line."""
+        line = found.line
+        similar = np.stack(
+            [
+                np.maximum(found.title, found.alias_score),
+                out["line_in_names"],
+                out["title_in_line"],
+                out["token_sort"],
+                out["token_set"],
+                out["partial"],
+                out["code_partial"],
+            ]
+        )
+        overall = similar.mean(axis=0)
+        out["rank"] = _ranks(line, found.fused)
+        out["title_rank"] = _ranks(line, found.title)
+        out["alias_rank"] = _ranks(line, found.alias_score)
+        has_encoder = bool(len(line)) and not np.isnan(found.encoder).all()
+        nothing = np.full(len(line), np.nan, np.float32)
+        out["encoder_rank"] = _ranks(line, found.encoder) if has_encoder else nothing
+        out["encoder_gap"] = gap_to_rival(line, found.encoder) if has_encoder else nothing
+        out["fused_gap"] = gap_to_rival(line, found.fused)
+        out["title_gap"] = gap_to_rival(line, found.title)
+        out["names_gap"] = gap_to_rival(line, out["line_in_names"])
+        out["sort_gap"] = gap_to_rival(line, out["token_sort"])
+        out["set_gap"] = gap_to_rival(line, out["token_set"])
+        out["missing_gap"] = -gap_to_rival(line, -out["missing_in_line"])
+        out["code_gap"] = gap_to_rival(line, out["code_partial"])
+        out["overall_gap"] = gap_to_rival(line, overall)
+        out["overall_rank"] = _ranks(line, overall)
+        out["close_rivals"] = _close_rivals(line, overall, 0.05)
+        out["runner_up_same_words"] = _close_rivals(line, out["line_in_names"], 1e-4) / np.maximum(
+            np.bincount(line, minlength=found.n_lines)[line] - 1, 1
+        )
+
+    @property
+    def title_sorted(self) -> list[str]:
+        """Titles with their words in alphabetical order, made on first use."""
+        if not hasattr(self, "_title_sorted"):
+            self._title_sorted = [" ".join(sorted(form.split())) for form in self.index.title_forms]
+        return self._title_sorted
+
+    def _sorted_name(self, name: int) -> str:
+        if not hasattr(self, "_names_sorted"):
+            self._names_sorted: dict[int, str] = {}
+        found = self._names_sorted.get(name)
+        if found is None:
+            found = self._names_sorted[name] = " ".join(sorted(self.index.forms[name].split()))
+        return found
+
+
+def gap_to_rival(line: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return each value less the largest other value of its line; a candidate without a rival gets its own value.
+
+    `line` must be sorted. Source: the margin used in record linkage between the best and second best candidate.
+    """
+    if not len(line):
+        return np.empty(0, np.float32)
+    order = np.lexsort((-values, line))
+    rank = rank_within(line[order])
+    n_lines = int(line[-1]) + 1
+    first, second = np.zeros(n_lines, np.float32), np.zeros(n_lines, np.float32)
+    first[line[order[rank == 0]]] = values[order[rank == 0]]
+    second[line[order[rank == 1]]] = values[order[rank == 1]]
+    best = np.zeros(len(line), bool)
+    best[order[rank == 0]] = True
+    return (values - np.where(best, second[line], first[line])).astype(np.float32)
+
+
+def _ranks(line: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return the rank of each value in its line, the largest 0; equal values share the better rank."""
+    out = np.empty(len(line), np.float32)
+    if not len(line):
+        return out
+    order = np.lexsort((-values, line))
+    rank = rank_within(line[order])
+    sorted_values, sorted_lines = values[order], line[order]
+    tied = np.concatenate([[False], (sorted_values[1:] == sorted_values[:-1]) & (sorted_lines[1:] == sorted_lines[:-1])])
+    start = np.maximum.accumulate(np.where(tied, 0, np.arange(len(rank))))
+    out[order] = rank[start]
+    return out
+
+
+def _close_rivals(line: np.ndarray, values: np.ndarray, within: float) -> np.ndarray:
+    """Return how many other candidates of the line have a value above this one less `within`."""
+    if not len(line):
+        return np.empty(0, np.float32)
+    # Lines are moved apart so that one sorted search counts within each line.
+    shift = line.astype(np.float64) * 4.0
+    keys = np.sort(shift + values)
+    upper = np.searchsorted(keys, shift + 2.0)
+    lower = np.searchsorted(keys, shift + values - within - 1e-9)
+    return (upper - lower - 1).astype(np.float32)
+
+
+def _row_max(matrix: sparse.csr_matrix, weights: np.ndarray) -> np.ndarray:
+    """Return the largest weight among the columns each row holds, 0 for an empty row."""
+    out = np.zeros(matrix.shape[0], np.float32)
+    counts = np.diff(matrix.indptr)
+    filled = np.flatnonzero(counts)
+    if len(filled):
+        out[filled] = np.maximum.reduceat(weights[matrix.indices] * (matrix.data > 0), matrix.indptr[filled])
+    return out
+
+
+def _holds(matrix: sparse.csr_matrix, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Return 1 where `matrix[rows[i], columns[i]]` is set; column -1 is held by nothing."""
+    width = matrix.shape[1] + 1
+    owner = np.repeat(np.arange(matrix.shape[0], dtype=np.int64), np.diff(matrix.indptr))
+    keys = owner * width + matrix.indices
+    if not len(keys):
+        return np.zeros(len(rows), np.float32)
+    wanted = rows.astype(np.int64) * width + np.where(columns < 0, matrix.shape[1], columns)
+    position = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    return (keys[position] == wanted).astype(np.float32)
+
+
+def _unit_map(unit: np.ndarray) -> sparse.csr_matrix:
+    """Return the 0/1 matrix from words to units."""
+    rows = np.flatnonzero(unit >= 0)
+    return sparse.csr_matrix(
+        (np.ones(len(rows), np.float32), (rows, unit[rows])), shape=(len(unit), len(_UNIT_NAMES))
+    )
+
+
+def _unknown_with_digits(forms: list[str], words: WordMatrix, unknown: np.ndarray) -> np.ndarray:
+    out = np.zeros(len(forms), np.float32)
+    for i in np.flatnonzero(unknown).tolist():
+        missing = {word for word in forms[i].split() if word not in words.vocabulary}
+        out[i] = sum(any(char.isdigit() for char in word) for word in missing)
+    return out
+
+
+def _first_word(form: str) -> str:
+    return form.split(" ", 1)[0]
+
+
+def _main_code(form: str, words: WordMatrix) -> str:
+    """Return the word by which the title is told from others: the rarest with a digit, else the rarest."""
+    options = form.split()
+    if not options:
+        return ""
+    with_digits = [word for word in options if any(char.isdigit() for char in word) and len(word) > 2]
+
+    def rarity(word: str) -> tuple[float, int]:
+        position = words.vocabulary.get(word)
+        return (float(words.idf[position]) if position is not None else float(words.unknown_idf), len(word))
+
+    return max(with_digits or options, key=rarity)

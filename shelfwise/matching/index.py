@@ -1,0 +1,383 @@
+"""The catalog as matching searches it: many names per product, several retrieval arms, one candidate list.
+
+A product is known by its catalog title and by the lines vendors used for it in the past. Three arms look for a line:
+
+* `title`:   character n-grams against catalog titles (typos, glued and split words);
+* `alias`:   character n-grams against vendors' past lines (a vendor says it as another vendor said it);
+* `encoder`: the trained encoder against all names, through FAISS (abbreviations, other words) - optional.
+
+Each arm proposes names; names are folded into products, the union is scored by every arm exactly, and the best by the
+fused score stay. Product and line text enter in the normal form of `shelfwise.text` only.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from shelfwise.matching.lexical import Lexical, WordMatrix, comparable, pair_dots, top_products
+
+PRODUCT_COLUMNS = ("product_id", "title", "brand", "category", "price", "size")
+NAME_COLUMNS = ("product_id", "name", "source", "vendor_id")
+
+
+class Encoder(Protocol):
+    """What matching asks of an encoder (`shelfwise.matching.encoder.TitleEncoder` is one)."""
+
+    def encode(self, titles: Sequence[str]) -> np.ndarray:
+        """Return float32 [n, dim], rows of unit length."""
+
+
+@dataclass(frozen=True)
+class IndexConfig:
+    """How the index searches. Sizes are numbers of names or products per line."""
+
+    title_depth: int = 20
+    alias_depth: int = 30
+    encoder_depth: int = 20
+    candidates: int = 20
+    exact_below: int = 50_000
+    recall_wanted: float = 0.98
+    recall_sample: int = 500
+    threads: int = 2
+    seed: int = 0
+
+
+@dataclass
+class Candidates:
+    """Candidate products of a batch of lines, flat: one entry per (line, product), lines ascending.
+
+    `line` and `product` are positions (in the batch, in `CatalogIndex.products`); `alias` is the position of the
+    product's alias that is most like the line, -1 where it has none. Scores: `title`, `alias_score`, `encoder`
+    (NaN where there is no encoder), each a cosine; `fused` is what they were cut by. `forms` are the lines' normal
+    forms, `queries` their n-gram rows.
+    """
+
+    n_lines: int
+    line: np.ndarray
+    product: np.ndarray
+    alias: np.ndarray
+    title: np.ndarray
+    alias_score: np.ndarray
+    encoder: np.ndarray
+    fused: np.ndarray
+    forms: list[str]
+
+    def take(self, keep: np.ndarray) -> Candidates:
+        """Return the entries at `keep` (positions or mask)."""
+        arrays = {
+            name: getattr(self, name)[keep]
+            for name in ("line", "product", "alias", "title", "alias_score", "encoder", "fused")
+        }
+        return Candidates(n_lines=self.n_lines, forms=self.forms, **arrays)
+
+
+def catalog_names(products: pd.DataFrame) -> list[str]:
+    """Return the searchable catalog name of each product: its title, with brand and size where the title lacks them."""
+    titles = _text(products, "title")
+    forms = comparable(titles)
+    names = list(titles)
+    for column, before in (("brand", True), ("size", False)):
+        if column not in products or products[column].isna().all():
+            continue
+        values = _text(products, column)
+        for i, (value, value_form) in enumerate(zip(values, comparable(values), strict=True)):
+            if value_form and value_form not in forms[i]:
+                names[i] = f"{value} {names[i]}" if before else f"{names[i]} {value}"
+    return names
+
+
+def product_names(products: pd.DataFrame, positives: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Return all names of all products: columns product_id, name, source ('catalog' or 'mapping'), vendor_id.
+
+    Catalog names come first, in the order of `products`, one each. `positives` needs product_id, vendor_title,
+    vendor_id (marts/labelled_positives); lines of unknown products are left out.
+    """
+    catalog = pd.DataFrame(
+        {
+            "product_id": products["product_id"].astype(str).to_numpy(),
+            "name": catalog_names(products),
+            "source": "catalog",
+            "vendor_id": None,
+        }
+    )
+    if positives is None or positives.empty:
+        return catalog
+    known = positives[positives["product_id"].isin(set(catalog["product_id"]))]
+    known = known.sort_values(["product_id", "vendor_id", "vendor_title"], kind="stable")
+    aliases = pd.DataFrame(
+        {
+            "product_id": known["product_id"].astype(str).to_numpy(),
+            "name": known["vendor_title"].astype(str).to_numpy(),
+            "source": "mapping",
+            "vendor_id": known["vendor_id"].astype(str).to_numpy(),
+        }
+    )
+    return pd.concat([catalog, aliases], ignore_index=True)
+
+
+def embed_names(names: pd.DataFrame, encoder: Encoder) -> np.ndarray:
+    """Return float32 [len(names), dim]: the encoder's embedding of each name, rows of unit length."""
+    return np.ascontiguousarray(encoder.encode(names["name"].tolist()), dtype=np.float32)
+
+
+@dataclass
+class CatalogIndex:
+    """Products and their names, ready to be searched. Make it with `build`, keep it with `save` and `load`."""
+
+    products: pd.DataFrame
+    names: pd.DataFrame
+    lexical: Lexical
+    config: IndexConfig
+    embeddings: np.ndarray | None = None
+    stats: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def build(
+        cls,
+        products: pd.DataFrame,
+        names: pd.DataFrame,
+        lexical: Lexical,
+        embeddings: np.ndarray | None = None,
+        config: IndexConfig | None = None,
+    ) -> CatalogIndex:
+        """Build from parts.
+
+        `products`: product_id, title and optionally brand, category, price, size. `names`: what `product_names`
+        returns for them. `embeddings`: what `embed_names` returns for these names, or None for a lexical index.
+        Raises ValueError where the parts do not belong together.
+        """
+        products = products.reset_index(drop=True).reindex(columns=list(PRODUCT_COLUMNS))
+        names = names.reset_index(drop=True)[list(NAME_COLUMNS)]
+        n = len(products)
+        if len(names) < n or not (names["product_id"].to_numpy()[:n] == products["product_id"].to_numpy()).all():
+            raise ValueError("names must begin with one catalog name per product, in the order of products")
+        if embeddings is not None and len(embeddings) != len(names):
+            raise ValueError(f"{len(embeddings)} embeddings for {len(names)} names")
+        made = cls(products, names, lexical, config or IndexConfig(), embeddings)
+        made._prepare()
+        made._build_vectors()
+        return made
+
+    # ---- derived arrays ---------------------------------------------------------------------------------------
+
+    def _prepare(self) -> None:
+        """Compute what searching needs from products and names."""
+        n = len(self.products)
+        position = pd.Series(np.arange(n), index=self.products["product_id"].to_numpy())
+        self.name_product = position.loc[self.names["product_id"].to_numpy()].to_numpy().astype(np.int32)
+        self.forms = comparable(self.names["name"].tolist())
+        self.title_forms = self.forms[:n]
+        self.ngram_rows = self.lexical.ngrams.transform(self.forms)
+        self._titles_t = self.ngram_rows[:n].T.tocsr()
+        self._aliases_t = self.ngram_rows[n:].T.tocsr()
+        self.words = WordMatrix.build(self.forms, self.lexical.words)
+        alias_products = self.name_product[n:]
+        order = np.argsort(alias_products, kind="stable")
+        self.alias_order = (order + n).astype(np.int64)  # name positions of aliases, grouped by product
+        self.alias_start = np.searchsorted(alias_products[order], np.arange(n + 1))
+        self.bags = _union_rows(self.words.matrix, self.name_product, n)
+        same = pd.factorize(pd.Series(comparable(_text(self.products, "title"))))[0]
+        self.twin_group = same.astype(np.int32)  # products with one normal form of the title share a group
+
+    def _build_vectors(self) -> None:
+        """Build the FAISS index over the embeddings: exact where small, else IVF with a measured number of probes."""
+        self.vectors = None
+        self.stats = {"products": len(self.products), "names": len(self.names), "vectors": "none"}
+        if self.embeddings is None or not len(self.embeddings):
+            return
+        self.vectors, stats = build_vectors(self.embeddings, self.config)
+        self.stats |= stats
+
+    # ---- views and persistence -----------------------------------------------------------------------------------
+
+    def without_vendors(self, vendors: Iterable[str]) -> CatalogIndex:
+        """Return the index as if these vendors had never sent a line: their aliases are gone from every arm.
+
+        This is how training and evaluation simulate a vendor never seen.
+        """
+        gone = self.names["vendor_id"].isin(set(vendors)).to_numpy()
+        keep = np.flatnonzero(~gone)
+        embeddings = None if self.embeddings is None else self.embeddings[keep]
+        names = self.names.iloc[keep].reset_index(drop=True)
+        return CatalogIndex.build(self.products, names, self.lexical, embeddings, self.config)
+
+    def save(self, directory: Path) -> None:
+        """Write parquet, npz, npy and FAISS files; nothing is pickled."""
+        directory.mkdir(parents=True, exist_ok=True)
+        self.products.to_parquet(directory / "products.parquet", index=False)
+        self.names.to_parquet(directory / "names.parquet", index=False)
+        self.lexical.save(directory / "lexical")
+        (directory / "index.json").write_text(
+            json.dumps({"config": asdict(self.config), "stats": self.stats}, indent=2, sort_keys=True)
+        )
+        if self.embeddings is not None:
+            import faiss
+
+            np.save(directory / "embeddings.npy", self.embeddings, allow_pickle=False)
+            if self.vectors is not None:
+                faiss.write_index(self.vectors, str(directory / "vectors.faiss"))
+
+    @classmethod
+    def load(cls, directory: Path) -> CatalogIndex:
+        """Read what `save` wrote. Raises FileNotFoundError where it is not there."""
+        raw = json.loads((directory / "index.json").read_text())
+        embeddings = None
+        if (directory / "embeddings.npy").exists():
+            embeddings = np.load(directory / "embeddings.npy", allow_pickle=False)
+        made = cls(
+            pd.read_parquet(directory / "products.parquet"),
+            pd.read_parquet(directory / "names.parquet"),
+            Lexical.load(directory / "lexical"),
+            IndexConfig(**raw["config"]),
+            embeddings,
+        )
+        made._prepare()
+        made.vectors, made.stats = None, raw["stats"]
+        if (directory / "vectors.faiss").exists():
+            import faiss
+
+            made.vectors = faiss.read_index(str(directory / "vectors.faiss"))
+            if "nprobe" in made.stats:
+                made.vectors.nprobe = int(made.stats["nprobe"])
+        return made
+
+    # ---- retrieval --------------------------------------------------------------------------------------------
+
+    def positions(self, product_ids: Sequence[str | None]) -> np.ndarray:
+        """Return positions in `products`, -1 for an id that is null or unknown."""
+        position = pd.Series(np.arange(len(self.products)), index=self.products["product_id"].to_numpy())
+        found = position.reindex(pd.Series(product_ids, dtype=object).to_numpy())
+        return found.fillna(-1).to_numpy().astype(np.int64)
+
+    def retrieve(
+        self,
+        titles: Sequence[str],
+        k: int | None = None,
+        embeddings: np.ndarray | None = None,
+        hide: np.ndarray | None = None,
+    ) -> Candidates:
+        """Return the best `k` products (default `config.candidates`) for each title, by the fused score.
+
+        `embeddings`: the titles' embeddings, float32 [n, dim]; without them the encoder arm is silent. `hide`: for
+        each title the position of a product to be treated as not in the catalog, with all products of the same
+        title, or -1: how lines without a match are simulated.
+        """
+        k = k or self.config.candidates
+        forms = comparable(titles)
+        queries = self.lexical.ngrams.transform(forms)
+        line, product = self._propose(queries, embeddings)
+        if hide is not None:
+            hidden_group = np.where(hide >= 0, self.twin_group[np.maximum(hide, 0)], -1)
+            keep = self.twin_group[product] != hidden_group[line]
+            line, product = line[keep], product[keep]
+        title = pair_dots(queries, line, self.ngram_rows, product)
+        alias, alias_score = self._best_alias(queries, line, product)
+        encoder = np.full(len(line), np.nan, np.float32)
+        if embeddings is not None and self.embeddings is not None:
+            encoder = np.einsum("ij,ij->i", embeddings[line], self.embeddings[product])
+            has = alias >= 0
+            by_alias = np.einsum("ij,ij->i", embeddings[line[has]], self.embeddings[alias[has]])
+            encoder[has] = np.maximum(encoder[has], by_alias)
+        fused = np.maximum(title, alias_score) + 0.5 * title + 0.5 * np.nan_to_num(encoder)
+        found = Candidates(len(titles), line, product, alias, title, alias_score, encoder, fused, forms)
+        order = np.lexsort((product, -fused, line))
+        rank = rank_within(line[order])
+        return found.take(np.sort(order[rank < k]))
+
+    def _propose(self, queries: sparse.csr_matrix, embeddings: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """Return the union over arms of (line, product), sorted."""
+        config, n = self.config, len(self.products)
+        keys = []
+        rows, columns, _ = top_products(queries, self._titles_t, config.title_depth, config.threads)
+        keys.append(rows * n + columns)
+        rows, columns, _ = top_products(queries, self._aliases_t, config.alias_depth, config.threads)
+        keys.append(rows * n + self.name_product[n:][columns])
+        if embeddings is not None and self.vectors is not None:
+            _, names = self.vectors.search(embeddings, config.encoder_depth)
+            rows = np.repeat(np.arange(len(embeddings)), names.shape[1])
+            names = names.ravel()
+            keys.append(rows[names >= 0] * n + self.name_product[names[names >= 0]])
+        union = np.unique(np.concatenate(keys)) if n else np.empty(0, np.int64)
+        return (union // n, union % n) if n else (union, union)
+
+    def _best_alias(
+        self, queries: sparse.csr_matrix, line: np.ndarray, product: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return, per pair, the alias most like the line (-1: no alias) and its cosine."""
+        best = np.full(len(line), -1, np.int64)
+        score = np.zeros(len(line), np.float32)
+        counts = self.alias_start[product + 1] - self.alias_start[product]
+        pair = np.repeat(np.arange(len(line)), counts)
+        if not len(pair):
+            return best, score
+        offset = np.arange(len(pair)) - np.repeat(np.cumsum(counts) - counts, counts)
+        names = self.alias_order[self.alias_start[product[pair]] + offset]
+        cosine = pair_dots(queries, line[pair], self.ngram_rows, names)
+        order = np.lexsort((names, -cosine, pair))
+        first = order[rank_within(pair[order]) == 0]
+        best[pair[first]], score[pair[first]] = names[first], cosine[first]
+        return best, score
+
+
+def rank_within(sorted_groups: np.ndarray) -> np.ndarray:
+    """Return the position of each entry in its group; equal groups must be adjacent."""
+    n = len(sorted_groups)
+    if n == 0:
+        return np.empty(0, np.int64)
+    starts = np.flatnonzero(np.concatenate([[True], sorted_groups[1:] != sorted_groups[:-1]]))
+    return np.arange(n) - np.repeat(starts, np.diff(np.append(starts, n)))
+
+
+def build_vectors(embeddings: np.ndarray, config: IndexConfig) -> tuple[Any, dict[str, Any]]:
+    """Return a FAISS inner-product index and what is to be said about it.
+
+    Exact below `config.exact_below` names. Above, an inverted file whose number of probes is the smallest power of
+    two with recall at 10 of `config.recall_wanted` against exact search on a sample of the names themselves.
+    """
+    import faiss
+
+    dim = embeddings.shape[1]
+    flat = faiss.IndexFlatIP(dim)
+    if len(embeddings) < config.exact_below:
+        flat.add(embeddings)
+        return flat, {"vectors": "exact", "recall_at_10": 1.0}
+    lists = int(2 ** np.ceil(np.log2(4 * np.sqrt(len(embeddings)))))
+    quantizer = faiss.IndexFlatIP(dim)
+    inverted = faiss.IndexIVFFlat(quantizer, dim, lists, faiss.METRIC_INNER_PRODUCT)
+    inverted.cp.seed, inverted.cp.niter = config.seed + 1, 8
+    rng = np.random.default_rng(config.seed)
+    inverted.train(embeddings[np.sort(rng.permutation(len(embeddings))[: lists * 40])])
+    inverted.add(embeddings)
+    sample = np.sort(rng.permutation(len(embeddings))[: config.recall_sample])
+    flat.add(embeddings)
+    _, truth = flat.search(embeddings[sample], 10)
+    probes, recall = 1, 0.0
+    while True:
+        inverted.nprobe = probes
+        _, found = inverted.search(embeddings[sample], 10)
+        recall = float(np.mean([len(set(a) & set(b)) / 10 for a, b in zip(truth, found, strict=True)]))
+        if recall >= config.recall_wanted or probes >= lists:
+            break
+        probes *= 2
+    return inverted, {"vectors": f"IVF{lists}", "nprobe": probes, "recall_at_10": recall}
+
+
+def _union_rows(matrix: sparse.csr_matrix, group: np.ndarray, n: int) -> sparse.csr_matrix:
+    """Return for each group which columns any of its rows holds, as 0/1 rows [n, columns]."""
+    member = sparse.csr_matrix((np.ones(len(group), np.float32), (group, np.arange(len(group)))), shape=(n, len(group)))
+    summed = (member @ matrix).tocsr()
+    summed.data = np.ones_like(summed.data)
+    summed.sort_indices()
+    return summed
+
+
+def _text(frame: pd.DataFrame, column: str) -> list[str]:
+    return ["" if value is None or value != value else str(value) for value in frame[column].tolist()]

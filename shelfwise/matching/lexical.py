@@ -1,0 +1,282 @@
+"""Character n-grams and words, weighted by rarity: the lexical half of matching.
+
+Both vectorizers are fitted once, in training, and saved as arrays and JSON. Everything is vectorised over the code
+points of many titles at once: 100,000 titles take a few seconds.
+
+A term that was not seen in fitting has no column, but it still counts in the length of its vector, with the weight of
+the rarest term: a line full of unknown words is less similar to everything, which is what it should be.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy import sparse
+
+from shelfwise.text import normalise
+
+MAX_CHARS = 400  # of a title, as far as comparing goes: a title of a million characters costs no more than this
+_SEPARATOR = 0x1F  # cannot occur in a normal form: control characters are removed there
+
+
+def comparable(titles: Sequence[str]) -> list[str]:
+    """Return normal forms, cut at `MAX_CHARS` so that one absurd title cannot stall a batch."""
+    return [normalise(title[: 4 * MAX_CHARS] if title else "")[:MAX_CHARS] for title in titles]
+
+
+@dataclass(frozen=True)
+class LexicalConfig:
+    """What counts as a term.
+
+    `sizes`: lengths of character n-grams (at most 4). `across_words`: n-grams also span the space between words, and
+    the title without any space contributes too, so that "nrk 6202 mx" and "nrk6202mx" meet.
+    """
+
+    sizes: tuple[int, ...] = (3,)
+    across_words: bool = False
+
+
+class NgramVectorizer:
+    """TF-IDF over character n-grams: binary term counts, smooth inverse document frequency, unit length."""
+
+    def __init__(self, config: LexicalConfig | None = None):
+        self.config = config or LexicalConfig()
+        self.terms = np.empty(0, np.uint64)  # sorted
+        self.idf = np.empty(0, np.float32)
+        self.unknown_idf = np.float32(1.0)
+
+    def fit(self, normal_forms: Sequence[str]) -> NgramVectorizer:
+        """Learn the terms and their rarity from normal forms (see `comparable`)."""
+        documents, codes = self._occurrences(normal_forms)
+        self.terms, columns = np.unique(codes, return_inverse=True)
+        pairs = np.unique(documents.astype(np.int64) * max(len(self.terms), 1) + columns)
+        frequency = np.bincount(pairs % max(len(self.terms), 1), minlength=len(self.terms))
+        n = max(len(normal_forms), 1)
+        self.idf = (np.log((1 + n) / (1 + frequency)) + 1).astype(np.float32)
+        self.unknown_idf = np.float32(np.log(1 + n) + 1)
+        return self
+
+    def transform(self, normal_forms: Sequence[str]) -> sparse.csr_matrix:
+        """Return float32 rows of unit length, one per normal form; shape [n, number of terms]."""
+        documents, codes = self._occurrences(normal_forms)
+        return _weighted_rows(len(normal_forms), documents, codes, self.terms, self.idf, self.unknown_idf)
+
+    def _occurrences(self, normal_forms: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Return (document, n-gram code) of every n-gram occurrence."""
+        documents: list[np.ndarray] = []
+        codes: list[np.ndarray] = []
+        padded = [f" {form} " for form in normal_forms]
+        views = [padded]
+        if self.config.across_words:
+            views.append([form.replace(" ", "") for form in normal_forms])
+        for view in views:
+            chars, owner = _code_points(view)
+            for size in self.config.sizes:
+                code, position = _ngram_codes(chars, size)
+                documents.append(owner[position])
+                codes.append(code)
+        return np.concatenate(documents), np.concatenate(codes)
+
+    def save(self, directory: Path) -> None:
+        """Write config and arrays."""
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "ngrams.json").write_text(json.dumps(asdict(self.config)))
+        np.savez(
+            directory / "ngrams.npz", terms=self.terms, idf=self.idf, unknown_idf=np.array(self.unknown_idf)
+        )
+
+    @classmethod
+    def load(cls, directory: Path) -> NgramVectorizer:
+        """Read what `save` wrote."""
+        raw = json.loads((directory / "ngrams.json").read_text())
+        made = cls(LexicalConfig(sizes=tuple(raw["sizes"]), across_words=raw["across_words"]))
+        with np.load(directory / "ngrams.npz", allow_pickle=False) as arrays:
+            made.terms, made.idf = arrays["terms"], arrays["idf"]
+            made.unknown_idf = np.float32(arrays["unknown_idf"])
+        return made
+
+
+_WORD_BREAKS = str.maketrans("/+&-", "    ")
+
+
+def split_words(form: str) -> list[str]:
+    """Words of a normal form; codes joined by a slash or hyphen count as separate words."""
+    return form.translate(_WORD_BREAKS).split()
+
+
+class WordVectorizer:
+    """How rare each word is. A word is a run of the normal form without spaces, slashes, hyphens, plus and &."""
+
+    def __init__(self) -> None:
+        self.vocabulary: dict[str, int] = {}
+        self.idf = np.empty(0, np.float32)
+        self.unknown_idf = np.float32(1.0)
+
+    def fit(self, normal_forms: Sequence[str]) -> WordVectorizer:
+        """Learn words and their rarity."""
+        counts: dict[str, int] = {}
+        for form in normal_forms:
+            for word in set(split_words(form)):
+                counts[word] = counts.get(word, 0) + 1
+        words = sorted(counts)
+        self.vocabulary = {word: position for position, word in enumerate(words)}
+        n = max(len(normal_forms), 1)
+        frequency = np.array([counts[word] for word in words], dtype=np.float64)
+        self.idf = (np.log((1 + n) / (1 + frequency)) + 1).astype(np.float32)
+        self.unknown_idf = np.float32(np.log(1 + n) + 1)
+        return self
+
+    def save(self, directory: Path) -> None:
+        """Write words and weights."""
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "words.json").write_text(json.dumps(list(self.vocabulary), ensure_ascii=False))
+        np.savez(directory / "words.npz", idf=self.idf, unknown_idf=np.array(self.unknown_idf))
+
+    @classmethod
+    def load(cls, directory: Path) -> WordVectorizer:
+        """Read what `save` wrote."""
+        made = cls()
+        words = json.loads((directory / "words.json").read_text())
+        made.vocabulary = {word: position for position, word in enumerate(words)}
+        with np.load(directory / "words.npz", allow_pickle=False) as arrays:
+            made.idf = arrays["idf"]
+            made.unknown_idf = np.float32(arrays["unknown_idf"])
+        return made
+
+
+class WordMatrix:
+    """Which words each text holds: 0/1 float32 rows over a vocabulary, with each word's weight.
+
+    The index owns the vocabulary (all words of its names), so a product added after training brings its words along;
+    the weights come from the fitted `WordVectorizer`, unknown words weigh as the rarest.
+    """
+
+    def __init__(self, vocabulary: dict[str, int], idf: np.ndarray, unknown_idf: np.float32):
+        self.vocabulary = vocabulary
+        self.idf = idf
+        self.unknown_idf = unknown_idf
+        self.matrix = sparse.csr_matrix((0, len(vocabulary)), dtype=np.float32)
+
+    @classmethod
+    def build(cls, forms: Sequence[str], weights: WordVectorizer) -> WordMatrix:
+        """Build over the words of `forms`, whose rows become `matrix`."""
+        words = sorted({word for form in forms for word in split_words(form)})
+        known = weights.vocabulary
+        idf = np.array([weights.idf[known[w]] if w in known else weights.unknown_idf for w in words], np.float32)
+        made = cls({word: i for i, word in enumerate(words)}, idf, weights.unknown_idf)
+        made.matrix, _ = made.rows(forms)
+        return made
+
+    def rows(self, forms: Sequence[str]) -> tuple[sparse.csr_matrix, np.ndarray]:
+        """Return 0/1 rows of the forms, and per form the number of words the vocabulary lacks."""
+        lookup = self.vocabulary.get
+        columns: list[int] = []
+        lengths = np.zeros(len(forms) + 1, np.int64)
+        unknown = np.zeros(len(forms), np.float32)
+        for i, form in enumerate(forms):
+            found = {lookup(word, -1) for word in split_words(form)}
+            if -1 in found:
+                found.discard(-1)
+                unknown[i] = sum(word not in self.vocabulary for word in set(split_words(form)))
+            columns.extend(sorted(found))
+            lengths[i + 1] = len(columns)
+        data = np.ones(len(columns), np.float32)
+        shape = (len(forms), len(self.vocabulary))
+        return sparse.csr_matrix((data, np.array(columns, np.int32), lengths.astype(np.int32)), shape=shape), unknown
+
+
+class Lexical:
+    """Both vectorizers, fitted on the same names."""
+
+    def __init__(self, ngrams: NgramVectorizer, words: WordVectorizer):
+        self.ngrams = ngrams
+        self.words = words
+
+    @classmethod
+    def fit(cls, names: Sequence[str], config: LexicalConfig | None = None) -> Lexical:
+        """Fit on names as written; they are normalised here."""
+        forms = comparable(names)
+        return cls(NgramVectorizer(config).fit(forms), WordVectorizer().fit(forms))
+
+    def save(self, directory: Path) -> None:
+        """Write both."""
+        self.ngrams.save(directory)
+        self.words.save(directory)
+
+    @classmethod
+    def load(cls, directory: Path) -> Lexical:
+        """Read both."""
+        return cls(NgramVectorizer.load(directory), WordVectorizer.load(directory))
+
+
+def top_products(
+    queries: sparse.csr_matrix, names_transposed: sparse.csr_matrix, n: int, threads: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return (row, column, value) of the n largest products of each query row, in descending order per row.
+
+    sparse_dot_topn computes row by row and keeps n values only, so memory does not grow with the catalog.
+    """
+    from sparse_dot_topn import sp_matmul_topn
+
+    if queries.shape[0] == 0 or names_transposed.shape[1] == 0:
+        empty = np.empty(0, np.int64)
+        return empty, empty, np.empty(0, np.float32)
+    top = sp_matmul_topn(queries, names_transposed, top_n=n, sort=True, n_threads=max(threads, 1))
+    rows = np.repeat(np.arange(top.shape[0]), np.diff(top.indptr))
+    return rows, top.indices.astype(np.int64), top.data.astype(np.float32)
+
+
+def pair_dots(
+    left: sparse.csr_matrix, left_rows: np.ndarray, right: sparse.csr_matrix, right_rows: np.ndarray
+) -> np.ndarray:
+    """Return the dot product of `left[left_rows[i]]` and `right[right_rows[i]]` for every i, float32."""
+    out = np.empty(len(left_rows), np.float32)
+    for start in range(0, len(left_rows), 200_000):  # bounds the memory of the gathered rows
+        part = slice(start, start + 200_000)
+        out[part] = np.asarray(left[left_rows[part]].multiply(right[right_rows[part]]).sum(axis=1)).ravel()
+    return out
+
+
+def _code_points(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the code points of all texts in one array, separated, and the text each belongs to."""
+    joined = chr(_SEPARATOR).join(texts)
+    chars = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+    owner = np.cumsum(chars == _SEPARATOR, dtype=np.int32)
+    return chars, owner
+
+
+def _ngram_codes(chars: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return a code per n-gram that lies within one text, and its position. 15 bits for each character, the size."""
+    n = len(chars) - size + 1
+    if n <= 0:
+        return np.empty(0, np.uint64), np.empty(0, np.int64)
+    is_break = np.concatenate([[0], np.cumsum(chars == _SEPARATOR)])
+    position = np.flatnonzero(is_break[size:] == is_break[:n])
+    code = np.full(len(position), size, dtype=np.uint64)
+    for offset in range(size):
+        code = (code << np.uint64(15)) | (chars[position + offset].astype(np.uint64) & np.uint64(0x7FFF))
+    return code, position
+
+
+def _weighted_rows(
+    n: int, documents: np.ndarray, codes: np.ndarray, terms: np.ndarray, idf: np.ndarray, unknown_idf: np.float32
+) -> sparse.csr_matrix:
+    """Binary occurrences to unit rows; unknown terms count in the length only."""
+    width = len(terms)
+    if width == 0 or len(codes) == 0:
+        return sparse.csr_matrix((n, width), dtype=np.float32)
+    columns = np.searchsorted(terms, codes)
+    columns[columns == width] = 0
+    known = terms[columns] == codes
+    key = np.unique(documents[known].astype(np.int64) * width + columns[known])
+    rows, columns = key // width, key % width
+    values = idf[columns]
+    unknown = np.bincount(documents[~known], minlength=n)
+    length = np.sqrt(np.bincount(rows, values.astype(np.float64) ** 2, minlength=n) + unknown * float(unknown_idf) ** 2)
+    values = (values / np.maximum(length[rows], 1e-9)).astype(np.float32)
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n))])
+    return sparse.csr_matrix((values, columns.astype(np.int32), indptr.astype(np.int32)), shape=(n, width))

@@ -23,8 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import pyarrow as pa
-import pyarrow.parquet as pq
 from dagster_dbt import DbtCliInvocation, DbtCliResource, DbtProject
 from dagster_dbt.core.dbt_cli_event import EventHistoryMetadata, _build_column_lineage_metadata
 from dagster_dbt.core.dbt_event_iterator import DbtDagsterEventType
@@ -84,7 +82,7 @@ def parse(manifest_path: Path) -> None:
 def _is_outdated(manifest_path: Path) -> bool:
     if not manifest_path.exists():
         return True
-    folders = [PROJECT_DIR / name for name in ("models", "macros", "tests")]
+    folders = [path for name in ("models", "macros", "tests") if (path := PROJECT_DIR / name).exists()]
     sources = [PROJECT_DIR / "dbt_project.yml", PROJECT_DIR / "profiles.yml"]
     sources += [path for folder in folders for path in [folder, *folder.rglob("*")]]
     return max(path.stat().st_mtime for path in sources) > manifest_path.stat().st_mtime
@@ -99,7 +97,7 @@ class Scratch:
     @classmethod
     def fresh(cls, lake: Lake, run_id: str) -> Scratch:
         """Make the run's directory, empty, and remove what killed runs left there more than a day ago."""
-        base = lake.work_directory("dbt")
+        base = lake.work_directory("dbt").absolute()
         for old in base.iterdir():
             if old.name == run_id or time.time() - old.stat().st_mtime > STALE_SECONDS:
                 shutil.rmtree(old, ignore_errors=True)
@@ -123,7 +121,7 @@ class Scratch:
         """Variables of the dbt project (see `profiles.yml`), as the command line takes them."""
         # The file's name is the database's name in the manifest, by which column lineage finds its tables.
         database = self.directory / "warehouse.duckdb"
-        return json.dumps({"lake": lake.root, "output": str(self.output), "database": str(database)})
+        return json.dumps({"lake": str(lake.path.absolute()), "output": str(self.output), "database": str(database)})
 
     def remove(self) -> None:
         shutil.rmtree(self.directory, ignore_errors=True)
@@ -193,6 +191,8 @@ def _describe(output: dg.Output, invocation: DbtCliInvocation, scratch: Scratch,
     What `fetch_row_counts().fetch_column_metadata()` adds, read from the Parquet files instead of the database, and
     without the busy waiting by which dagster-dbt keeps a core from dbt and from the other steps.
     """
+    import pyarrow.parquet as pq
+
     manifest, translator = invocation.manifest, invocation.dagster_dbt_translator
     node = manifest["nodes"][output.metadata["unique_id"].value]
     described = {name: column["description"].strip() for name, column in node["columns"].items()}
@@ -200,8 +200,8 @@ def _describe(output: dg.Output, invocation: DbtCliInvocation, scratch: Scratch,
     parents = [manifest["nodes"].get(id) or manifest["sources"][id] for id in node["depends_on"]["nodes"]]
     lineage = _build_column_lineage_metadata(
         EventHistoryMetadata(
-            columns=_data_types(schema),
-            parents={p["relation_name"]: _data_types(_schema_of(_key(p), scratch, lake)) for p in parents},
+            columns=_untyped(schema.names),
+            parents={p["relation_name"]: _untyped(_columns_of(_key(p), scratch, lake)) for p in parents},
         ),
         node,
         manifest,
@@ -221,15 +221,17 @@ def _key(node: Mapping[str, Any]) -> dg.AssetKey:
     return dg.AssetKey([node["schema"], node["name"]])
 
 
-def _schema_of(key: dg.AssetKey, scratch: Scratch, lake: Lake) -> pa.Schema:
-    if scratch.table(key).exists():
-        return pq.read_schema(scratch.table(key))
-    with lake.table_path(key).open("rb") as file:
-        return pq.read_schema(file)
+def _columns_of(key: dg.AssetKey, scratch: Scratch, lake: Lake) -> list[str]:
+    import pyarrow.parquet as pq
+
+    built = scratch.table(key)
+    with (built if built.exists() else lake.table_path(key)).open("rb") as file:
+        return pq.read_schema(file).names
 
 
-def _data_types(schema: pa.Schema) -> dict[str, dict[str, str]]:
-    return {field.name: {"data_type": "varchar"} for field in schema}
+def _untyped(names: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Columns in the form in which dagster-dbt passes them on; lineage follows names and needs no true types."""
+    return {name: {"data_type": "varchar"} for name in names}
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ with feedback as (
         cast(raw_feedback.vendor_title as varchar) as vendor_title,
         normalise_title(cast(raw_feedback.vendor_title as varchar)) as normalised_title,
         cast(raw_feedback.product_id as varchar) as product_id,
-        coalesce(cast(raw_feedback.rejected_product_ids as varchar []), []) as rejected_product_ids,
+        coalesce(cast(raw_feedback.rejected_product_ids as varchar[]), []) as rejected_product_ids,
         cast(raw_feedback.answered_by as varchar) as answered_by,
         cast(raw_feedback.answered_at as timestamptz) as answered_at,
         products.product_id is not null as is_known_product

@@ -1,0 +1,219 @@
+"""The dbt models as Dagster assets: what is published, what is reported, and what a failing test prevents."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import dagster as dg
+import pandas as pd
+import pytest
+
+from assets.warehouse import warehouse
+from resources import dbt as dbt_module
+from resources.dbt import Scratch, dbt_resource
+from resources.lake import Lake, TableIO
+
+STAGING = ("stg_products", "stg_mappings", "stg_feedback")
+MARTS = ("labelled_positives", "vendor_statistics")
+KEYS = {dg.AssetKey(["staging", name]) for name in STAGING} | {dg.AssetKey(["marts", name]) for name in MARTS}
+
+
+def _write_raw(root: Path, product_ids: list[str]) -> None:
+    folder = root / "tables" / "raw"
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = dict.fromkeys(("brand", "category", "description", "price", "size", "image"))
+    products = pd.DataFrame({"product_id": product_ids}).assign(title=lambda frame: "Soap " + frame["product_id"])
+    products.assign(**missing).to_parquet(folder / "products.parquet", index=False)
+    mappings = pd.DataFrame(
+        {
+            "mapping_id": ["m1", "m2"],
+            "vendor_id": ["v1", "v2"],
+            "vendor_title": ["SOAP A", "soap b"],
+            "product_id": ["a", "b"],
+            "source_row": [2, 3],
+        }
+    )
+    mappings.to_parquet(folder / "mappings.parquet", index=False)
+    columns = ("feedback_id", "vendor_id", "vendor_title", "product_id", "rejected_product_ids", "answered_by")
+    feedback = pd.DataFrame(columns=columns, dtype=object)
+    feedback.assign(answered_at=pd.to_datetime([], utc=True)).to_parquet(folder / "feedback.parquet", index=False)
+
+
+def _materialize(root: Path, selection: dg.AssetSelection | None = None) -> dg.ExecuteInProcessResult:
+    resources = {"dbt": dbt_resource(), "lake": Lake(root=str(root))}
+    return dg.materialize([warehouse], resources=resources, selection=selection, raise_on_error=False)
+
+
+def _published(root: Path) -> dict[str, bytes]:
+    tables = root / "tables"
+    return {
+        path.relative_to(tables).as_posix(): path.read_bytes()
+        for folder in ("staging", "marts")
+        for path in (tables / folder).glob("*")
+    }
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    root = tmp_path_factory.mktemp("lake")
+    _write_raw(root, ["a", "b"])
+    return root, _materialize(root)
+
+
+@pytest.fixture(scope="module")
+def materialized(run):
+    _, result = run
+    assert result.success
+    events = result.get_asset_materialization_events()
+    return {event.materialization.asset_key: event.materialization for event in events}
+
+
+def test_every_table_is_published_where_the_io_manager_reads_it(run, materialized):
+    root, _ = run
+    assert set(materialized) == KEYS
+
+    @dg.asset(ins={"positives": dg.AssetIn(key=dg.AssetKey(["marts", "labelled_positives"]))})
+    def downstream(positives: pd.DataFrame) -> list[str]:
+        return positives.sort_values("vendor_id")["product_title"].tolist()
+
+    source = dg.AssetSpec(["marts", "labelled_positives"])
+    io_managers = {"io_manager": dg.mem_io_manager, "tables": TableIO(root=str(root))}
+    loaded = dg.materialize(
+        [source.with_io_manager_key("tables"), downstream], resources=io_managers, selection=[downstream]
+    )
+    assert loaded.output_for_node("downstream") == ["Soap a", "Soap b"]
+    assert not list((root / ".work" / "dbt").iterdir()), "scratch is removed after a build"
+
+
+def test_metadata_has_row_count_columns_and_digest(run, materialized):
+    root, _ = run
+    for key, event in materialized.items():
+        frame = pd.read_parquet(root.joinpath("tables", *key.path).with_suffix(".parquet"))
+        assert event.metadata["dagster/row_count"].value == len(frame)
+        schema = event.metadata["dagster/column_schema"].schema
+        assert [column.name for column in schema.columns] == list(frame.columns)
+        assert all(column.description for column in schema.columns), f"{key}: every column is described in YAML"
+        assert event.tags["dagster/data_version"]
+    assert materialized[dg.AssetKey(["staging", "stg_feedback"])].metadata["dagster/row_count"].value == 0
+
+
+def test_column_lineage_reaches_from_the_marts_to_the_raw_tables(materialized):
+    def lineage(*key: str) -> dict[str, set[str]]:
+        metadata = materialized[dg.AssetKey(key)].metadata["dagster/column_lineage"].lineage
+        return {
+            column: {f"{dep.asset_key.to_user_string()}.{dep.column_name}" for dep in deps}
+            for column, deps in metadata.deps_by_column.items()
+        }
+
+    assert lineage("staging", "stg_products")["category_leaf"] == {"raw/products.category"}
+    assert lineage("staging", "stg_mappings")["normalised_title"] == {"raw/mappings.vendor_title"}
+    assert lineage("staging", "stg_feedback")["product_id"] == {"raw/feedback.product_id"}
+    positives = lineage("marts", "labelled_positives")
+    assert positives["product_title"] == {"staging/stg_products.title"}
+    assert positives["product_id"] == {"staging/stg_mappings.product_id", "staging/stg_feedback.product_id"}
+    assert lineage("marts", "vendor_statistics")["share_upper"] == {"marts/labelled_positives.vendor_title"}
+
+
+def test_dbt_tests_arrive_as_checks(run):
+    _, result = run
+    specs = {spec.key: spec for spec in warehouse.check_specs}
+    evaluations = {evaluation.asset_check_key: evaluation for evaluation in result.get_asset_check_evaluations()}
+    assert set(evaluations) == set(specs)
+    assert all(evaluation.passed for evaluation in evaluations.values())
+    assert {spec.asset_key for spec in specs.values()} == KEYS
+    not_blocking = {spec.name for spec in specs.values() if not spec.blocking}
+    assert not_blocking == {"products_with_the_same_title"}
+
+
+def test_specs_are_complete_and_tied_to_the_raw_assets():
+    for spec in warehouse.specs:
+        assert spec.group_name == spec.key.path[0]
+        assert list(spec.owners) == ["team:data"]
+        assert {"dbt", "duckdb", "parquet"} <= spec.kinds
+        assert spec.description
+        assert "select" not in spec.description
+    dependencies = {dep.asset_key for spec in warehouse.specs for dep in spec.deps} - KEYS
+    assert dependencies == {dg.AssetKey(["raw", name]) for name in ("products", "mappings", "feedback")}
+
+
+def test_a_failing_test_publishes_nothing(run, tmp_path):
+    _write_raw(tmp_path, ["a", "b", "b"])
+    old = {}
+    for key in KEYS:
+        path = tmp_path.joinpath("tables", *key.path).with_suffix(".parquet")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(f"old {key}".encode())
+        old[path.relative_to(tmp_path / "tables").as_posix()] = path.read_bytes()
+    result = _materialize(tmp_path)
+    assert not result.success
+    assert _published(tmp_path) == old
+    assert not result.get_asset_materialization_events()
+    failure = result.get_step_failure_events()[0].step_failure_data.error
+    assert "unique_stg_products_product_id" in str(failure.message)
+    failed = {check.check_name: check for check in result.get_asset_check_evaluations() if not check.passed}
+    assert failed["unique_stg_products_product_id"].severity == dg.AssetCheckSeverity.ERROR
+
+
+def test_one_table_alone_reads_the_published_ones(run, materialized):
+    root, _ = run
+    before = _published(root)
+    positives = root / "tables" / "marts" / "labelled_positives.parquet"
+    pd.read_parquet(positives).query("vendor_id == 'v1'").to_parquet(positives, index=False)
+    key = dg.AssetKey(["marts", "vendor_statistics"])
+    result = _materialize(root, dg.AssetSelection.assets(key))
+    positives.write_bytes(before["marts/labelled_positives.parquet"])
+    assert result.success
+    assert {event.materialization.asset_key for event in result.get_asset_materialization_events()} == {key}
+    after = _published(root)
+    assert pd.read_parquet(root / "tables/marts/vendor_statistics.parquet")["vendor_id"].tolist() == ["v1"]
+    assert {name for name in before if before[name] != after[name]} == {"marts/vendor_statistics.parquet"}
+
+
+def test_scratch_starts_empty_and_forgets_what_killed_runs_left(tmp_path):
+    base = tmp_path / ".work" / "dbt"
+    for name in ("mine", "recent", "old"):
+        (base / name).mkdir(parents=True)
+        (base / name / "warehouse.duckdb").write_text("half")
+    os.utime(base / "old", (time.time() - 2 * 86400,) * 2)
+    Scratch.fresh(Lake(root=str(tmp_path)), "mine")
+    assert sorted(path.name for path in base.iterdir()) == ["mine", "recent"]
+    assert [path.name for path in (base / "mine").iterdir()] == ["output"]
+
+
+def test_manifest_is_made_when_missing_and_when_older_than_the_project(tmp_path, monkeypatch):
+    parsed = []
+
+    def parse(path: Path) -> None:
+        parsed.append(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}")
+
+    (tmp_path / "models").mkdir()
+    for name in ("dbt_project.yml", "profiles.yml", "models/model.sql"):
+        (tmp_path / name).write_text("name: shelfwise\n")
+        os.utime(tmp_path / name, (1_000_000, 1_000_000))
+    os.utime(tmp_path / "models", (1_000_000, 1_000_000))
+    monkeypatch.setattr(dbt_module, "PROJECT_DIR", tmp_path)
+    monkeypatch.setattr(dbt_module, "parse", parse)
+    manifest = dbt_module.dbt_project().manifest_path
+    assert parsed == [manifest]
+    dbt_module.dbt_project()
+    assert len(parsed) == 1
+    later = manifest.stat().st_mtime + 10
+    os.utime(tmp_path / "models" / "model.sql", (later, later))
+    dbt_module.dbt_project()
+    assert len(parsed) == 2
+
+
+def test_a_project_that_does_not_parse_says_why_and_keeps_the_old_manifest(tmp_path, monkeypatch):
+    (tmp_path / "dbt_project.yml").write_text("name: shelfwise\nprofile: missing\n")
+    monkeypatch.setattr(dbt_module, "PROJECT_DIR", tmp_path)
+    manifest = tmp_path / "target" / "manifest.json"
+    manifest.parent.mkdir()
+    manifest.write_text("old")
+    with pytest.raises(RuntimeError, match="profile"):
+        dbt_module.parse(manifest)
+    assert [path.name for path in manifest.parent.iterdir()] == ["manifest.json"]
+    assert manifest.read_text() == "old"

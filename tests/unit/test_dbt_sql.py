@@ -1,0 +1,233 @@
+"""Each rule of the dbt models, on tables small enough to be read here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pytest
+
+from resources.dbt import DBT, PROJECT_DIR
+from shelfwise.duckdb_functions import register
+from shelfwise.text import normalise
+
+PRODUCTS = pd.DataFrame(
+    [
+        ("p1", "Château Réserve 75cl", "Château", "Drinks > Wine > Red", 12.5, "75cl"),
+        ("p2", "CHATEAU  RESERVE 750 ML", "chateau", "Drinks>Wine > White >", 13.0, "750 ml"),
+        ("p3", "Chateau Reserve 750ml", "Other", "Drinks", 9.0, "75cl"),
+        ("p4", "Plain Soap", None, " ", None, None),
+        ("p5", "plain soap", "", None, None, " "),
+        ("p6", "!!!", None, None, None, None),
+        ("p7", "???", None, None, None, None),
+    ],
+    columns=["product_id", "title", "brand", "category", "price", "size"],
+).assign(description=None, image=None)
+
+MAPPINGS = pd.DataFrame(
+    [
+        # The most frequent product wins over the latest row, whatever the spelling of the line.
+        ("m1", "v1", "CHATEAU RES 75CL", "p1", 2),
+        ("m2", "v1", "Château res 750 ml", "p1", 3),
+        ("m3", "v1", "chateau res .75l", "p2", 4),
+        # One row each: the latest wins.
+        ("m4", "v1", "soap bar", "p4", 5),
+        ("m5", "v1", "Soap  Bar", "p5", 6),
+        # Another vendor's line is another line.
+        ("m6", "v2", "SOAP BAR", "p4", 7),
+        # Unknown product, twice, against one known: the known one stands.
+        ("m7", "v2", "mystery box", "gone", 8),
+        ("m8", "v2", "mystery box", "gone", 9),
+        ("m9", "v2", "mystery box", "p1", 10),
+        ("m10", "v2", "nothing left of me", "gone", 11),
+        # No letter or digit in it: it cannot be compared with anything.
+        ("m11", "v2", "***", "p1", 12),
+        ("m12", "v2", "to be removed", "p1", 13),
+        ("m13", "v3", "JUST ONE 5", "p3", 14),
+    ],
+    columns=["mapping_id", "vendor_id", "vendor_title", "product_id", "source_row"],
+)
+
+
+def _at(hour: int) -> pd.Timestamp:
+    return pd.Timestamp("2026-01-05", tz="UTC") + pd.Timedelta(hours=hour)
+
+
+FEEDBACK = pd.DataFrame(
+    [
+        # The latest answer stands, and it overrides the mapping to p5.
+        ("f1", "v1", "soap bar", "p1", [], "ann", _at(1)),
+        ("f2", "v1", "SOAP BAR", "p4", ["p1", "p5"], "ann", _at(3)),
+        ("f3", "v1", "soap  bar", "p5", [], "bob", _at(2)),
+        # Matches nothing: the mapping goes.
+        ("f4", "v2", "To Be Removed", None, ["p1"], "bob", _at(1)),
+        # An answer with a product that the catalog no longer has leaves the earlier answer standing.
+        ("f5", "v2", "new line", "p2", [], "bob", _at(1)),
+        ("f6", "v2", "new line", "gone", [], "bob", _at(2)),
+        ("f7", "v4", "never matched", None, [], "bob", _at(2)),
+    ],
+    columns=[
+        "feedback_id", "vendor_id", "vendor_title", "product_id", "rejected_product_ids", "answered_by", "answered_at",
+    ],
+)  # fmt: skip
+
+TABLES = [
+    "staging.stg_products",
+    "staging.stg_mappings",
+    "staging.stg_feedback",
+    "marts.labelled_positives",
+    "marts.vendor_statistics",
+]
+
+
+def _write_lake(root: Path, products: pd.DataFrame, mappings: pd.DataFrame, feedback: pd.DataFrame) -> None:
+    folder = root / "tables" / "raw"
+    folder.mkdir(parents=True)
+    for name, frame in {"products": products, "mappings": mappings, "feedback": feedback}.items():
+        frame.to_parquet(folder / f"{name}.parquet", index=False)
+
+
+def _dbt(root: Path, *arguments: str) -> tuple[int, dict[str, pd.DataFrame], dict[str, str]]:
+    """Run dbt; return its exit code, the tables it wrote and the status of every node by name."""
+    output = root / "output"
+    output.mkdir(exist_ok=True)
+    variables = {"lake": str(root), "output": str(output), "database": str(output / "warehouse.duckdb")}
+    flags = ["--project-dir", PROJECT_DIR, "--profiles-dir", PROJECT_DIR, "--no-partial-parse", "--quiet"]
+    flags += ["--target-path", root / "target", "--log-path", root / "target", "--vars", json.dumps(variables)]
+    done = subprocess.run([DBT, *arguments, *flags], capture_output=True, text=True, env=dict(os.environ))
+    tables = {path.stem: pd.read_parquet(path) for path in output.glob("*.parquet")}
+    results = json.loads((root / "target" / "run_results.json").read_text())["results"]
+    return done.returncode, tables, {result["unique_id"].split(".")[2]: result["status"] for result in results}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    root = tmp_path_factory.mktemp("lake")
+    _write_lake(root, PRODUCTS, MAPPINGS, FEEDBACK)
+    code, tables, statuses = _dbt(root, "build")
+    assert code == 0, statuses
+    assert sorted(tables) == sorted(TABLES)
+    return tables, statuses
+
+
+def _rows(frame: pd.DataFrame, *columns: str) -> list[tuple]:
+    return list(frame[list(columns)].astype(object).where(frame[list(columns)].notna(), None).itertuples(False, None))
+
+
+def test_products_keep_every_product_and_tie_the_indistinguishable_ones(built):
+    products = built[0]["staging.stg_products"]
+    assert list(products.columns) == [
+        "product_id", "title", "normalised_title", "brand", "category", "category_root", "category_leaf",
+        "description", "price", "size", "image", "same_title_as",
+    ]  # fmt: skip
+    assert _rows(products, "product_id", "same_title_as") == [
+        ("p1", None),
+        ("p2", "p1"),  # same title, brand and size in other spelling
+        ("p3", None),  # same title, other brand
+        ("p4", None),
+        ("p5", "p4"),  # a missing brand equals an empty one
+        ("p6", None),
+        ("p7", None),  # empty normal forms say nothing about each other
+    ]
+    assert products["normalised_title"].tolist() == [normalise(title) for title in PRODUCTS["title"]]
+
+
+def test_category_path_is_split(built):
+    products = built[0]["staging.stg_products"]
+    assert _rows(products, "category", "category_root", "category_leaf")[:4] == [
+        ("Drinks > Wine > Red", "Drinks", "Red"),
+        ("Drinks > Wine > White", "Drinks", "White"),
+        ("Drinks", "Drinks", "Drinks"),
+        (None, None, None),
+    ]
+
+
+def test_mappings_are_one_per_vendor_line(built):
+    mappings = built[0]["staging.stg_mappings"]
+    assert _rows(mappings, "vendor_id", "normalised_title", "product_id", "mapping_id", "n_rows") == [
+        ("v1", "chateau res 750ml", "p1", "m2", 2),
+        ("v1", "soap bar", "p5", "m5", 1),
+        ("v2", "mystery box", "p1", "m9", 1),
+        ("v2", "soap bar", "p4", "m6", 1),
+        ("v2", "to be removed", "p1", "m12", 1),
+        ("v3", "just one 5", "p3", "m13", 1),
+    ]
+
+
+def test_feedback_is_the_latest_usable_answer(built):
+    feedback = built[0]["staging.stg_feedback"]
+    assert _rows(feedback, "vendor_id", "normalised_title", "product_id", "feedback_id") == [
+        ("v1", "soap bar", "p4", "f2"),
+        ("v2", "new line", "p2", "f5"),
+        ("v2", "to be removed", None, "f4"),
+        ("v4", "never matched", None, "f7"),
+    ]
+    assert [list(ids) for ids in feedback["rejected_product_ids"]] == [["p1", "p5"], [], ["p1"], []]
+    assert feedback["answered_at"].tolist() == [_at(3), _at(1), _at(1), _at(2)]
+
+
+def test_feedback_overrides_and_removes_mappings(built):
+    positives = built[0]["marts.labelled_positives"].sort_values(["vendor_id", "normalised_title"])
+    assert _rows(positives, "vendor_id", "normalised_title", "product_id", "product_title", "source") == [
+        ("v1", "chateau res 750ml", "p1", "Château Réserve 75cl", "mapping"),
+        ("v1", "soap bar", "p4", "Plain Soap", "feedback"),
+        ("v2", "mystery box", "p1", "Château Réserve 75cl", "mapping"),
+        ("v2", "new line", "p2", "CHATEAU  RESERVE 750 ML", "feedback"),
+        ("v2", "soap bar", "p4", "Plain Soap", "mapping"),
+        ("v3", "just one 5", "p3", "Chateau Reserve 750ml", "mapping"),
+    ]
+    assert positives["vendor_title"].tolist()[1] == "SOAP BAR"
+    expected = [
+        hashlib.md5(f"{vendor}\x1f{title}".encode()).hexdigest()
+        for vendor, title in _rows(positives, "vendor_id", "normalised_title")
+    ]
+    assert positives["line_id"].tolist() == expected
+
+
+def test_vendor_statistics_describe_the_labelled_lines(built):
+    statistics = built[0]["marts.vendor_statistics"].set_index("vendor_id")
+    assert statistics.index.tolist() == ["v1", "v2", "v3"]  # v4's only line matches nothing
+    assert statistics["n_lines"].tolist() == [2, 3, 1]
+    assert statistics["n_products"].tolist() == [2, 3, 1]
+    v1 = [len("Château res 750 ml"), len("SOAP BAR")]
+    np.testing.assert_allclose(statistics.loc["v1", "mean_title_length"], sum(v1) / 2)
+    assert statistics["share_with_digits"].tolist() == [0.5, 0.0, 1.0]
+    np.testing.assert_allclose(statistics["share_upper"], [0.5, 1 / 3, 1.0])
+    assert statistics["last_source"].tolist() == ["feedback", "feedback", "mapping"]
+
+
+def test_shared_titles_are_a_warning_and_nothing_else_is(built):
+    statuses = built[1]
+    assert {name for name, status in statuses.items() if status == "warn"} == {"products_with_the_same_title"}
+    tested = {name for name, status in statuses.items() if status == "pass"}
+    for kind in ("unique_", "not_null_", "relationships_", "accepted_values_", "one_mapping_per_vendor_line"):
+        assert any(name.startswith(kind) for name in tested), kind
+
+
+def test_empty_tables_stay_empty(tmp_path):
+    """A lake without history: columns of no type at all, as pandas writes them, and no row of nulls in the results."""
+    products = PRODUCTS[["product_id", "title"]].assign(
+        brand=None, category=None, description=None, price=None, size=None, image=None
+    )
+    mappings, feedback = (pd.DataFrame(columns=frame.columns, dtype=object) for frame in (MAPPINGS, FEEDBACK))
+    _write_lake(tmp_path, products, mappings, feedback)
+    code, tables, statuses = _dbt(tmp_path, "build")
+    assert code == 0, statuses
+    assert {name: len(table) for name, table in tables.items()} == dict(zip(TABLES, (7, 0, 0, 0, 0), strict=True))
+    assert tables["marts.labelled_positives"]["product_id"].dtype == tables["staging.stg_products"]["title"].dtype
+
+
+def test_duckdb_normalises_as_python_does():
+    titles = ["Café 0,75 L", None, "", "Ð¡oca CÎ¿la 33cl", "x" * 5000, "Rés. 2 PK"]
+    with duckdb.connect() as connection:
+        register(connection)
+        frame = pd.DataFrame({"title": titles})
+        connection.register("titles", frame)
+        found = connection.execute("select normalise_title(title) from titles").fetchall()
+    assert [row[0] for row in found] == [None if title is None else normalise(title) for title in titles]

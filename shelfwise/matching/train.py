@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 CODE_VERSION = "1"
 METRIC = "eval_mrr"
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+MAX_ALPHABET = 1000  # characters that get a piece of their own; a word with any other is unknown
 
 Progress = Callable[[dict[str, Any]], None]
 
@@ -230,17 +232,27 @@ def train_tokenizer(texts: Sequence[str], vocab_size: int) -> Any:
     """Train a WordPiece tokenizer (Schuster and Nakajima 2012; Wu et al. 2016) on texts in normal form.
 
     Returns a `tokenizers.Tokenizer` that frames a text in [CLS] and [SEP]. It changes neither case nor accents: the
-    normal form has done that.
+    normal form has done that. The trainer numbers letters in the order of a randomly seeded hash map and breaks ties
+    between merges by those numbers, so it is given the letters in order, as if they were special tokens; the tokenizer
+    returned is made anew from the vocabulary, where they are ordinary pieces.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    counts = Counter(character for text in texts for character in text if not character.isspace())
+    kept = sorted(counts, key=lambda character: (-counts[character], character))[:MAX_ALPHABET]
+    rare = {ord(character): None for character in set(counts) - set(kept)}
+    letters = [prefix + character for prefix in ("", "##") for character in sorted(kept)]
+    trained = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    trained.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocab_size, special_tokens=[*SPECIAL_TOKENS, *letters], show_progress=False, min_frequency=2
+    )
+    trained.train_from_iterator((text.translate(rare) for text in texts), trainer)
+
+    tokenizer = Tokenizer(models.WordPiece(vocab=trained.get_vocab(), unk_token="[UNK]"))
+    tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=vocab_size, special_tokens=list(SPECIAL_TOKENS), show_progress=False, min_frequency=2
-    )
-    tokenizer.train_from_iterator(texts, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",

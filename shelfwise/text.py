@@ -15,15 +15,14 @@ _LOOK_ALIKES = str.maketrans(
     "АВЕКМНОРСТХУІЈЅаеорсухіјѕΑΒΕΖΗΙΚΜΝΟΡΤΥΧο",
     "ABEKMHOPCTXYIJSaeopcyxijsABEZHIKMNOPTYXo",
 )
-_PUNCTUATION = str.maketrans(
-    {"’": "'", "‘": "'", "“": '"', "”": '"', "–": "-", "—": "-", "×": "x", "\u00ad": ""}
-)
+_PUNCTUATION = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"', "–": "-", "—": "-", "×": "x", "\u00ad": ""})
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\u200b-\u200f\u2028-\u202e\ufeff]+")
 _SPACES = re.compile(r"\s+")
 # What stays inside a token: letters, digits, and the marks that carry meaning between digits (4.5, 33-1/3).
 _SEPARATORS = re.compile(r"(?<!\d)[.,](?!\d)|(?<=\d)[.,](?!\d)|(?<!\d)[.,](?=\d{4,})|[^\w\s.,%&+/'-]")
-_DECIMAL_COMMA = re.compile(r"(?<=\d),(?=\d{1,2}(?!\d))")
-_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
+# "0,750" is a decimal however many digits follow; "1,500" is a thousand and a half.
+_DECIMAL_COMMA = re.compile(r"(?<=\d),(?=\d{1,2}(?!\d))|(?<=(?<!\d)0),(?=\d)")
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))(?<!(?<!\d)0,)")
 _LONE_MARKS = re.compile(r"(?<!\S)[-/'&+%.,_]+(?!\S)")
 _LEADING_DOT = re.compile(r"(?<![\d.])\.(?=\d)")
 
@@ -55,14 +54,36 @@ _UNITS = {
     "rpm": ("rpm",),
 }
 _UNIT_OF = {spelling: unit for unit, spellings in _UNITS.items() for spelling in spellings}
+# Not the lower half of a fraction: "1/2 l" is no 2 litres.
 _NUMBER_UNIT = re.compile(
-    r"(?<![\w.])(\d+(?:\.\d+)?)[\s-]*(fl\.?\s?oz|"
+    r"(?<![\w.])(?<!(?<![\d.])[1-9]/(?=(?:2|3|4|5|8|16)(?![\d.])))(\d+(?:\.\d+)?)[\s-]*(fl\.?\s?oz|"
     + "|".join(sorted(map(re.escape, _UNIT_OF), key=len, reverse=True))
     + r")(?!\w)"
 )
 # Volumes and weights that mean the same are written the same: 75cl and .75L are 750ml; 1kg is 1000g.
 _TO_BASE = {"cl": ("ml", 10.0), "l": ("ml", 1000.0), "kg": ("g", 1000.0), "tb": ("gb", 1000.0)}
-_MOJIBAKE = re.compile(r"[ÃÂâ€ðï¿½]")
+# First characters of UTF-8 sequences that were read as Windows-1252 (Latin, Greek, Cyrillic, punctuation, emoji).
+_MOJIBAKE = re.compile(r"[ÃÂâ€ðï¿½ÐÑÎÏÅÄ]")
+# Letters with a stroke or ligatures have no accent that Unicode could take off.
+_LETTERS = str.maketrans(
+    {
+        "ß": "ss",
+        "æ": "ae",
+        "Æ": "AE",
+        "œ": "oe",
+        "Œ": "OE",
+        "ø": "o",
+        "Ø": "O",
+        "ł": "l",
+        "Ł": "L",
+        "đ": "d",
+        "Đ": "D",
+        "ð": "d",
+        "þ": "th",
+        "ı": "i",
+        "⁄": "/",
+    }
+)
 
 
 def _canonical_unit(match: re.Match[str]) -> str:
@@ -71,7 +92,10 @@ def _canonical_unit(match: re.Match[str]) -> str:
     if unit in _TO_BASE:
         unit, factor = _TO_BASE[unit]
         number *= factor
-    return f"{number:.6g}{unit}" if number < 1e6 else f"{number:.0f}{unit}"
+    if number >= 1e15:  # no quantity of anything; a float would not even keep its digits
+        return match.group(0)
+    digits = f"{number:.5f}".rstrip("0").rstrip(".")
+    return f"{digits}{unit}"
 
 
 @lru_cache(maxsize=200_000)
@@ -79,7 +103,7 @@ def normalise(title: str) -> str:
     """Return the form of a title in which titles are compared.
 
     Steps, in order: repair of mis-decoded UTF-8 ("CafÃ©"), Unicode NFKC, look-alike letters folded to Latin in
-    words that also hold Latin letters, control characters removed, lower case, accents removed, decimal marks and
+    words that also hold Latin letters, accents removed, control characters removed, lower case, decimal marks and
     units made uniform ("0,75 L", "75cl" and ".75ltr" all become "750ml"), punctuation other than that inside
     numbers and codes turned into space, white space collapsed.
 
@@ -94,9 +118,8 @@ def normalise(title: str) -> str:
         text = unicodedata.normalize("NFKC", text.translate(_PUNCTUATION))
         if not text.isascii():
             text = " ".join(_fold_look_alikes(word) for word in text.split(" "))
-            text = "".join(
-                char for char in unicodedata.normalize("NFKD", text) if not unicodedata.combining(char)
-            )
+            decomposed = unicodedata.normalize("NFKD", text.translate(_LETTERS))
+            text = "".join(char for char in decomposed if not unicodedata.combining(char))
     text = _CONTROL.sub(" ", text).lower()
     text = _THOUSANDS.sub("", text)
     text = _DECIMAL_COMMA.sub(".", text)

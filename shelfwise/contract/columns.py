@@ -47,13 +47,15 @@ class Typist:
         if values is None:
             missing = pd.Series([None] * len(self.rows), dtype="object")
             return missing if dtype == "object" else missing.astype(dtype)
+        if spec.kind == "ids":
+            return self._ids(spec, values if isinstance(values, Sequence) else values.to_pylist())
         if not isinstance(values, pa.ChunkedArray | pa.Array):
             values = self._arrow(spec, values)
         if isinstance(values, pa.ChunkedArray):
             values = values.combine_chunks()
         if pa.types.is_dictionary(values.type):
             values = values.dictionary_decode()
-        read = {"price": self._price, "time": self._time, "ids": self._ids}.get(spec.kind, self._text)
+        read = {"price": self._price, "time": self._time}.get(spec.kind, self._text)
         return read(spec, values)
 
     def problem(self, spec: ColumnSpec, index: int, found: object, expected: str | None = None) -> None:
@@ -68,7 +70,7 @@ class Typist:
         self.repairs += repair(what, len(indices), examples)
 
     def _arrow(self, spec: ColumnSpec, values: Sequence[Any]) -> pa.Array:
-        """Python values (from JSON) as Arrow: all text, all numbers or all lists; anything mixed is brought to text."""
+        """Python values (from JSON) as Arrow: all text or all numbers; anything mixed is brought to text."""
         try:
             found = pa.array(values)
         except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeEncodeError):
@@ -187,9 +189,9 @@ class Typist:
 
     # --- lists of ids
 
-    def _ids(self, spec: ColumnSpec, values: pa.Array) -> pd.Series:
+    def _ids(self, spec: ColumnSpec, values: Sequence[Any]) -> pd.Series:
         read: list[list[str]] = []
-        for index, value in enumerate(values.to_pylist()):
+        for index, value in enumerate(values):
             parts = value.split("|") if isinstance(value, str) else [] if value is None else value
             if not isinstance(parts, list) or any(isinstance(part, bool | float | list | dict) for part in parts):
                 self.problem(spec, index, value)

@@ -5,6 +5,7 @@ A table is read whole or not at all. The rules are in the docstring of `shelfwis
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import io
 import json
@@ -71,19 +72,26 @@ class TableRead:
 def list_tables(root: UPath | Path | str) -> dict[str, StoredFile]:
     """Return the file of each table that a data directory holds.
 
-    Raises InputError where the directory is missing or one table has two files, ListingError where it cannot be
-    listed.
+    Raises InputError where the directory is missing, one table has two files, or a file is nearly named as a table that
+    is not there (it would be lost without a word); ListingError where the directory cannot be listed.
     """
     found: dict[str, StoredFile] = {}
+    strangers = []
     problems = []
     for file in list_folder(as_path(root)):
         stem, extension = _split(file.name)
-        if stem not in DIRECTORY_TABLES or extension not in EXTENSIONS:
+        if extension not in EXTENSIONS:
+            continue
+        if stem not in DIRECTORY_TABLES:
+            strangers.append(file.name)
             continue
         if stem in found:
             names = f"'{found[stem].name}' and '{file.name}'"
             problems.append(Problem(str(root), f"one file for the table {stem}", f"{names}: keep one"))
         found[stem] = file
+    for name in strangers:
+        close = difflib.get_close_matches(_split(name)[0], [t for t in DIRECTORY_TABLES if t not in found], 1, 0.85)
+        problems += [Problem(str(root), f"a file {table}{_split(name)[1]}", f"'{name}': rename it") for table in close]
     if problems:
         raise InputError(problems)
     return found
@@ -115,7 +123,7 @@ def read_table(root: UPath | Path | str, name: str) -> TableRead:
 
 def _split(name: str) -> tuple[str, str]:
     stem, dot, extension = name.rpartition(".")
-    return stem, (dot + extension).lower()
+    return stem.lower(), (dot + extension).lower()
 
 
 def _missing(root: UPath | Path | str, name: str) -> InputError:

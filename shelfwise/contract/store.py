@@ -90,8 +90,6 @@ class UploadStore:
             return self._listing_local() if is_local(self.root) else self._listing_remote()
         except ListingError:
             raise
-        except FileNotFoundError as error:
-            raise ListingError(f"cannot list {self.folder}: there is no data directory {self.root}") from error
         except Exception as error:
             raise ListingError(f"cannot list {self.folder}: {describe(error)}") from error
 
@@ -117,7 +115,8 @@ class UploadStore:
 
     def _listing_local(self) -> Listing:
         root = Path(str(self.root))
-        os.stat(root)
+        if not root.is_dir():
+            raise ListingError(f"cannot list {self.folder}: there is no data directory {self.root}")
         folder = root / FOLDER
         listing = Listing()
         if not os.path.lexists(folder):
@@ -151,6 +150,9 @@ class UploadStore:
         except FileNotFoundError:
             listing.ignored[key] = "it disappeared while the folder was listed"
             return
+        except PermissionError:
+            # Listed all the same: reading it fails with a reason that its vendor can see, and nothing else stops.
+            etag = hashlib.sha256(f"unreadable-{found.st_size}-{found.st_ctime_ns}".encode()).hexdigest()
         listing.files.append(UploadFile(key, etag, found.st_size, found.st_mtime))
 
     def _local_etag(self, path: Path, found: os.stat_result) -> str:
@@ -176,8 +178,8 @@ class UploadStore:
     def _listing_remote(self) -> Listing:
         fs, prefix = self.root.fs, self.folder.path.rstrip("/") + "/"
         infos = [info for info in _find(fs, prefix) if info["name"].startswith(prefix)]
-        if not infos and not fs.ls(self.root.path, detail=True, refresh=True):
-            raise FileNotFoundError(str(self.root))
+        if not infos and not _anything(fs, self.root.path):
+            raise ListingError(f"cannot list {self.folder}: there is no data directory {self.root}")
         listing = Listing()
         for info in sorted(infos, key=lambda info: info["name"]):
             key = info["name"][len(prefix) :]
@@ -227,6 +229,13 @@ def _find(fs: AbstractFileSystem, prefix: str) -> list[dict[str, Any]]:
         return list(fs.find(prefix.rstrip("/"), detail=True).values())
     except FileNotFoundError:
         return []
+
+
+def _anything(fs: AbstractFileSystem, path: str) -> bool:
+    try:
+        return bool(fs.ls(path, detail=True, refresh=True))
+    except FileNotFoundError:
+        return False
 
 
 def check_key(key: str) -> None:

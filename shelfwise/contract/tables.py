@@ -6,10 +6,11 @@
 | `mappings` | vendor_id, vendor_title, product_id, mapping_id? | mapping_id |
 | `listings` | listing_id, title, category, description?, image? | listing_id |
 | `interactions` | session_id, product_id, event, timestamp, user_id? | none |
-| `feedback` | vendor_id, vendor_title, product_id (blank = matches nothing), answered_at, answered_by?, rejected_product_ids?, feedback_id? | feedback_id |
+| `feedback` | vendor_id, vendor_title, product_id, answered_at, answered_by?, rejected_product_ids? | feedback_id? |
 | uploads | title, sku?, brand?, description?, price?, product_id? (the truth, for benchmarks) | none |
 
-Only `products` has to be there. What a reader meets, and what it does:
+Only `products` has to be there. In feedback a blank product_id says that the line matches nothing, and the rejected ids
+are a list, in CSV written "a|b". What a reader meets, and what it does:
 
 | Found | Tables | Uploads |
 | --- | --- | --- |

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 import pandas as pd
 
 from shelfwise.synthetic.config import SyntheticConfig
-from shelfwise.synthetic.lines import Identifier, Popularity, make_mappings, make_upload, segments
+from shelfwise.synthetic.lines import Identifier, Popularity, make_mappings, make_upload, mapping_shares, segments
 from shelfwise.synthetic.listings import make_listings
 from shelfwise.synthetic.products import Assortment, product_truth, products_frame
 from shelfwise.synthetic.sessions import make_sessions
@@ -67,13 +67,15 @@ def generate(config: SyntheticConfig | None = None, progress: Callable[[str], No
     popularity = Popularity(len(assortment.products), config.cold_share, config.seed)
     identifier = Identifier(assortment.families)
     taken: set[str] = set()
-    vendors = make_vendors(config.vendors, config.seed, "mappings", taken)
+    vendors = make_vendors(config.vendors, config.seed, "mappings", taken, mapping_shares(config.vendors).tolist())
     mappings, truth["mappings"] = make_mappings(config, assortment, vendors, popularity, identifier)
     known = segments(products["product_id"], mappings)
     truth["products"] = truth["products"].merge(known, on="product_id", validate="one_to_one")
 
     say(f"filling {config.n_uploads} vendor files of {config.lines_per_upload:,} lines")
-    newcomers = make_vendors(config.upload_vendors, config.seed, "uploads", taken)
+    n_newcomers = config.upload_vendors
+    files = [len(range(place, config.n_uploads, n_newcomers)) for place in range(n_newcomers)]
+    newcomers = make_vendors(n_newcomers, config.seed, "uploads", taken, files)
     segment_of = known.set_index("product_id")["segment"]
     uploads, upload_truth = {}, {}
     for number in range(config.n_uploads):

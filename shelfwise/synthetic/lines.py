@@ -131,6 +131,12 @@ def _family_agrees(family: Family, facts: frozenset[tuple[str, str]]) -> bool:
     return all(fact in words for fact in facts if fact[0] in (BRAND, LINE, "style", "noun"))
 
 
+def mapping_shares(n_vendors: int) -> np.ndarray:
+    """Return each vendor's share of the historical mappings: a few large ones, many small ones."""
+    shares = 1.0 / (np.arange(n_vendors) + 3.0)
+    return shares / shares.sum()
+
+
 def make_mappings(
     config: SyntheticConfig,
     assortment: Assortment,
@@ -145,8 +151,7 @@ def make_mappings(
     """
     draws = np.random.default_rng([config.seed, 3])
     rng = random.Random(f"{config.seed}/mappings")
-    shares = 1.0 / (np.arange(len(vendors)) + 3.0)
-    whose = draws.choice(len(vendors), size=config.mappings, p=shares / shares.sum())
+    whose = draws.choice(len(vendors), size=config.mappings, p=mapping_shares(len(vendors)))
     which = popularity.draw(config.mappings, draws)
     rows, truth = [], []
     for number, (vendor_at, product_at) in enumerate(zip(whose.tolist(), which.tolist(), strict=True), start=2):

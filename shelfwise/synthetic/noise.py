@@ -41,7 +41,7 @@ _KEYBOARD = {
 _LOOK_ALIKES = str.maketrans("AaBEeHKMOoPpCcTXxy", "АаВЕеНКМОоРрСсТХху")
 _GREEK = str.maketrans("ABEHIKMNOPTXZo", "ΑΒΕΗΙΚΜΝΟΡΤΧΖο")
 # How readily each kind of word is left out; attributes that set variants apart go rarely.
-_DROP_WEIGHTS = {STYLE: 5.0, NOUN: 3.0, LINE: 0.7, BRAND: 0.8, ADDED: 0.0}
+_DROP_WEIGHTS = {STYLE: 5.0, NOUN: 3.0, LINE: 0.7, BRAND: 1.2, ADDED: 0.0}
 _ATTRIBUTE_DROP_WEIGHT = 0.35
 
 
@@ -76,16 +76,14 @@ class Kind:
 
 def has_measure(line: Line) -> bool:
     """Whether a word states a measure that can be written in another way."""
-    return any(word.is_attribute and word.text[:1].isdigit() and respell(word.text) for word in line.words)
+    return any(word.is_attribute and respell(word.text) for word in line.words)
 
 
 def unit_rewriting(line: Line, rng: random.Random, habit: UnitHabit) -> Line:
     """Write each measure in another way, in the vendor's favourite unit where it has one."""
     words = []
     for word in line.words:
-        choices = (
-            respell(word.text, habit.volume, habit.weight) if word.is_attribute and word.text[:1].isdigit() else []
-        )
+        choices = respell(word.text, habit.volume, habit.weight) if word.is_attribute else ()
         words.append(word._replace(text=rng.choice(choices)) if choices else word)
     return line._replace(words=tuple(words))
 
@@ -128,7 +126,7 @@ def abbreviation(line: Line, rng: random.Random, habit: UnitHabit) -> Line:
     """Shorten one to three words."""
     words = list(line.words)
     places = [index for index, word in enumerate(words) if _shortenable(word)]
-    for place in rng.sample(places, k=min(len(places), rng.choice((1, 1, 2, 2, 3)))):
+    for place in rng.sample(places, k=min(len(places), rng.choice((1, 2, 2, 3)))):
         pieces = words[place].text.split(" ")
         for index in _shortenable(words[place]):
             pieces[index] = shortened(pieces[index], rng)
@@ -183,7 +181,7 @@ def pos_truncation(line: Line, rng: random.Random, habit: UnitHabit) -> Line:
     Most tills have an item name that somebody squeezed by hand: attributes kept short, words without vowels. One in
     six cuts whatever comes after the last character that fits.
     """
-    room = rng.randint(SHORTEST_TILL_LINE, LONGEST_TILL_LINE)
+    room = max(rng.randint(SHORTEST_TILL_LINE, LONGEST_TILL_LINE) for _ in range(2))
     words = [word._replace(text=word.text.upper()) for word in line.words]
     if rng.random() < 1 / 6:
         return Line(_cut(words, room), till=True)
@@ -199,7 +197,7 @@ def pos_truncation(line: Line, rng: random.Random, habit: UnitHabit) -> Line:
         while len(joined(tuple(words))) > room and any(word.fact == fact for word in words):
             last = max(index for index, word in enumerate(words) if word.fact == fact)
             del words[last]
-    while len(joined(tuple(words))) > room and any(len(word.text) > 4 for word in words if not word.is_attribute):
+    while len(joined(tuple(words))) > room and any(len(word.text) > 3 for word in words if not word.is_attribute):
         longest = max(
             (index for index, word in enumerate(words) if not word.is_attribute),
             key=lambda index: len(words[index].text),
@@ -347,15 +345,15 @@ def mojibake(line: Line, rng: random.Random, habit: UnitHabit) -> Line:
 
 # The one table of noise: order, stated rates, and what each kind applies to.
 KINDS: tuple[Kind, ...] = (
-    Kind("unit_rewriting", 0.45, has_measure, unit_rewriting),
-    Kind("abbreviation", 0.30, can_be_shortened, abbreviation),
-    Kind("dropped_tokens", 0.25, has_words_to_spare, dropped_tokens),
-    Kind("reordered_tokens", 0.25, can_be_reordered, reordered_tokens),
-    Kind("pos_truncation", 0.12, too_long_for_a_till, pos_truncation),
+    Kind("unit_rewriting", 0.55, has_measure, unit_rewriting),
+    Kind("abbreviation", 0.42, can_be_shortened, abbreviation),
+    Kind("dropped_tokens", 0.30, has_words_to_spare, dropped_tokens),
+    Kind("reordered_tokens", 0.35, can_be_reordered, reordered_tokens),
+    Kind("pos_truncation", 0.16, too_long_for_a_till, pos_truncation),
     Kind("case", 0.15, has_other_cases, case, dressed=True),
-    Kind("marketing", 0.12, is_not_from_a_till, marketing, dressed=True),
-    Kind("typo", 0.18, has_letters_to_mistype, typo, dressed=True),
-    Kind("look_alike", 0.05, has_look_alikes, look_alike, dressed=True),
+    Kind("marketing", 0.15, is_not_from_a_till, marketing, dressed=True),
+    Kind("typo", 0.25, has_letters_to_mistype, typo, dressed=True),
+    Kind("look_alike", 0.06, has_look_alikes, look_alike, dressed=True),
     Kind("mojibake", 0.30, can_be_misread, mojibake, dressed=True),
 )
 NOISE_RATES: dict[str, float] = {kind.name: kind.rate for kind in KINDS}

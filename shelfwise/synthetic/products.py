@@ -22,17 +22,20 @@ from shelfwise.synthetic.config import SyntheticConfig
 from shelfwise.synthetic.words import BRAND, LINE, NOUN, STYLE, Word, joined, plain
 
 UNSTATED = -1
-_FAMILY_SIZES = (1, 2, 3, 4, 5, 6, 8, 10, 14, 20)
-_FAMILY_SIZE_WEIGHTS = (16, 16, 16, 14, 11, 9, 8, 5, 3, 2)
+_FAMILY_SIZES = (1, 2, 3, 4, 6, 8, 10, 14, 20, 30)
+_FAMILY_SIZE_WEIGHTS = (10, 10, 12, 12, 13, 13, 11, 9, 6, 4)
 # In which order titles name their parts; attributes always come last in the master catalog.
 _ORDERS = ((BRAND, LINE, STYLE, NOUN), (BRAND, LINE, NOUN, STYLE), (BRAND, STYLE, LINE, NOUN))
-_NUMBER = re.compile(r"(\d+(?:\.\d+)?)\s?(L|kg|TB|m)?\b")
+_NUMBER = re.compile(r"(\d+(?:\.\d+)?)\s?([A-Za-z]*)")
 _THOUSANDFOLD = {"L": 1000, "kg": 1000, "TB": 1000}
 # By which power of the amount the price grows, for the attributes that move it.
 _PRICE_EXPONENTS = {
     "volume": 0.85, "weight": 0.85, "pack": 0.9, "count": 0.85, "age": 0.8, "screen": 1.1, "storage": 0.4,
     "memory": 0.4, "power": 0.3, "capacity": 0.5, "length": 0.4, "pieces": 0.6, "diameter": 0.7, "voltage": 0.5,
 }  # fmt: skip
+_COMPOUND_SHARE = 0.45
+# How many families are named after an older one of the same brand and category.
+_SISTER_SHARE = 0.45
 _MISSING_SHARES = {"brand": 0.03, "category": 0.02, "description": 0.15, "price": 0.01}
 
 
@@ -158,6 +161,11 @@ def made_up_name(rng: random.Random, accent_share: float = 0.0) -> str:
     return name.capitalize()
 
 
+def _compound_name(rng: random.Random) -> str:
+    """Return a name put together from the words that product lines use too ("Silverpeak"): brands sound alike."""
+    return rng.choice(vocab.LINE_FIRST) + rng.choice(vocab.LINE_SECOND).lower()
+
+
 def make_brands(count: int, rng: random.Random, taken: set[str]) -> list[Brand]:
     """Return `count` brands with names that are not in `taken` (which grows by them)."""
     shares: dict[str, float] = {}
@@ -168,7 +176,8 @@ def make_brands(count: int, rng: random.Random, taken: set[str]) -> list[Brand]:
     brands = []
     while len(brands) < count:
         form = rng.choice(vocab.BRAND_FORMS)
-        name = form.format(a=made_up_name(rng, 0.2), b=made_up_name(rng))
+        first = _compound_name(rng) if rng.random() < _COMPOUND_SHARE else made_up_name(rng, 0.2)
+        name = form.format(a=first, b=made_up_name(rng))
         if name.lower() in taken:
             continue
         taken.add(name.lower())
@@ -182,6 +191,13 @@ def leaf_weights() -> list[float]:
     return [1.0 / (rank + 2) for rank in range(1, len(LEAVES) + 1)]
 
 
+def _sister_line(older: tuple[str, ...], fresh: tuple[str, ...]) -> tuple[str, ...]:
+    """Return a line named like an older one of the brand, with its last word changed or one word more."""
+    if len(older) < 2 or not fresh:
+        return (*older, *fresh[-1:])
+    return (*older[:-1], fresh[-1])
+
+
 class Assortment:
     """Every family there is, in the catalog or withheld from it; deterministic for a config.
 
@@ -193,9 +209,11 @@ class Assortment:
     def __init__(self, config: SyntheticConfig) -> None:
         self._rng = random.Random(f"{config.seed}/products")
         self._keys: set[tuple[str, tuple[str, ...], str]] = set()
+        # The newest family of each brand and leaf: (noun, line).
+        self._latest: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {}
         self._cumulative = list(accumulate(leaf_weights()))
         taken: set[str] = set()
-        known = make_brands(int(8 * config.n_products**0.45), self._rng, taken)
+        known = make_brands(int(5 * config.n_products**0.45), self._rng, taken)
         unknown = make_brands(max(12, len(known) // 8), self._rng, taken)
         self._known = _by_department(known)
         self._foreign_brands = {
@@ -235,12 +253,16 @@ class Assortment:
             attempts += 1
             brand = own[int(len(own) * rng.random() ** 1.7)]
             line = self._make_line(leaf.department)
+            noun = rng.choice(leaf.nouns)
+            older = self._latest.get((brand.name, leaf.path))
+            if older and rng.random() < _SISTER_SHARE:
+                noun, line = older[0], _sister_line(older[1], line)
             if attempts > 4:
                 line = (*line, str(rng.randint(2, 99 if attempts < 40 else 99_999)))
-            noun = rng.choice(leaf.nouns)
             if (brand.name, line, noun) not in self._keys:
                 break
         self._keys.add((brand.name, line, noun))
+        self._latest[brand.name, leaf.path] = (noun, line)
         style = rng.choice(leaf.styles) if rng.random() < 0.6 else ""
         blurb = rng.choice(vocab.DESCRIPTION_OPENERS).format(
             style=style.lower() or "fine", noun=noun.lower(), brand=brand.name, line=" ".join(line) or brand.name
@@ -270,7 +292,7 @@ class Assortment:
         """Return up to `size` variants: each differs from an earlier one in exactly one attribute."""
         rng = self._rng
         axes = family.axes
-        varying = rng.sample(range(len(axes)), k=min(len(axes), rng.choice((1, 1, 2, 2, 3))))
+        varying = rng.sample(range(len(axes)), k=min(len(axes), rng.choice((1, 2, 2, 3))))
         base = tuple(
             UNSTATED
             if index not in varying and not axis.is_size and rng.random() < 0.4

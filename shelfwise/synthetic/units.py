@@ -6,6 +6,20 @@ import re
 from functools import lru_cache
 
 _MEASURE = re.compile(r'^(\d+(?:\.\d+)?)\s?(ml|L|g|kg|mm|cm|m|W|V|GB RAM|GB|TB|mAh|mg|"|Pack|Count|Year|Piece)$')
+# Sizes that are words: what else vendors call them.
+_SIZE_WORDS: dict[str, tuple[str, ...]] = {
+    "XS": ("X-Small", "Extra Small"), "XL": ("X-Large", "Extra Large", "1XL"), "XXL": ("2XL", "XX-Large"),
+    "S": ("Small", "Sz S"), "M": ("Medium", "Sz M"), "L": ("Large", "Sz L"),
+    "Small": ("S", "Sml"), "Medium": ("M", "Med"), "Large": ("L", "Lge"), "Extra Large": ("XL", "X-Large"),
+    "Single": ("90x200", "Sgl"), "Double": ("140x200", "Dbl"), "King": ("160x200", "Kg Size"),
+    "Super King": ("180x200", "S/King"),
+}  # fmt: skip
+_NUMBERED = re.compile(r"^(EU|SPF|Size|Stage|Age) (\d+)(\+?)$")
+_NUMBERED_FORMS: dict[str, tuple[str, ...]] = {
+    "EU": ("EU{n}", "sz {n}", "size {n}", "{n}"), "SPF": ("SPF{n}", "LSF {n}", "F{n}"),
+    "Size": ("Sz {n}", "No.{n}", "S{n}"), "Stage": ("St{n}", "Stage{n}", "No {n}"),
+    "Age": ("{n}yrs+", "{n}+", "ages {n}+"),
+}  # fmt: skip
 _ML_PER_OZ, _G_PER_OZ, _G_PER_LB, _CM_PER_INCH, _M_PER_FOOT = 29.5735, 28.3495, 453.592, 2.54, 0.3048
 
 
@@ -22,7 +36,7 @@ def respell(text: str, volume: str = "", weight: str = "") -> tuple[str, ...]:
     """
     match = _MEASURE.match(text)
     if match is None:
-        return ()
+        return _sizes(text)
     number, unit = float(match.group(1)), match.group(2)
     if unit in ("ml", "L"):
         by_unit = _volumes(number * (1000 if unit == "L" else 1))
@@ -35,6 +49,14 @@ def respell(text: str, volume: str = "", weight: str = "") -> tuple[str, ...]:
     chosen = by_unit[favourite] if favourite in by_unit else tuple(s for group in by_unit.values() for s in group)
     different = tuple(spelling for spelling in chosen if spelling != text)
     return different or tuple(s for group in by_unit.values() for s in group if s != text)
+
+
+def _sizes(text: str) -> tuple[str, ...]:
+    """Return other ways to write a size that is a word or a numbered step: XL, SPF 30, EU 42."""
+    match = _NUMBERED.match(text)
+    if match is None:
+        return _SIZE_WORDS.get(text, ())
+    return tuple(form.format(n=match.group(2)) for form in _NUMBERED_FORMS[match.group(1)])
 
 
 def _volumes(ml: float) -> dict[str, tuple[str, ...]]:

@@ -4,15 +4,31 @@ from __future__ import annotations
 
 import random
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from shelfwise.synthetic.noise import KINDS, Line, UnitHabit
 from shelfwise.synthetic.products import made_up_name
 from shelfwise.synthetic.words import ADDED, BRAND, Word
 
-_TRADES = "trading|wholesale|supply|foods|direct|imports|distribution|market|cash-and-carry|partners|logistics|depot"
+_TRADES = (
+    "trading", "wholesale", "supply", "foods", "direct", "imports", "distribution", "market", "cash-and-carry",
+    "partners", "logistics", "depot",
+)  # fmt: skip
+# What vendors may be used to; an option that is named twice is twice as common.
+_HABITS: dict[str, tuple[Any, ...]] = {
+    "case": ("as is", "as is", "upper", "lower", "title"),
+    "separator": ("space", "space", "space", "dash", "comma", "pipe", "brackets"),
+    "volume": ("ml", "cl", "l", "oz", "oz", ""),
+    "weight": ("g", "kg", "oz", "lb", ""),
+    "strips_accents": (True, False, False),
+    "sku_in_title": (0.0, 0.0, 0.0, 0.25, 0.8),
+    "gives_brand": (True, True, True, False, False),
+    "gives_description": (True, False, False, False),
+}
 # A vendor's rate of a kind is the stated one times a factor between these two; factors average to one.
-_LEAST_FACTOR, _MOST_FACTOR = 0.25, 1.75
+_LEAST_FACTOR, _MOST_FACTOR = 0.4, 1.6
 
 
 @dataclass(frozen=True)
@@ -92,41 +108,58 @@ _SEPARATORS = {
 }
 
 
-def make_vendors(count: int, seed: int, group: str, taken: set[str]) -> list[Vendor]:
+def make_vendors(
+    count: int, seed: int, group: str, taken: set[str], shares: Sequence[float] | None = None
+) -> list[Vendor]:
     """Return `count` vendors for a group ("mappings", "uploads") with ids that are not in `taken` (which grows).
 
-    Within the group the rates of each kind of noise average exactly to its stated rate: the factors are evenly spaced
-    and dealt out anew for each kind, so that a vendor sloppy in one way may be careful in another.
+    Within the group the rates of each kind of noise average to its stated rate, weighted by the vendors' `shares` of
+    the group's lines (equal ones by default). The factors are dealt out anew for each kind, so that a vendor sloppy in
+    one way may be careful in another. Habits are dealt like cards: a group has all of them before one comes again.
     """
     rng = random.Random(f"{seed}/vendors/{group}")
+    weights = list(shares) if shares is not None else [1.0] * count
     spread = _MOST_FACTOR - _LEAST_FACTOR
     factors = [_LEAST_FACTOR + spread * (place + 0.5) / max(1, count) for place in range(count)]
     rates: list[dict[str, float]] = [{} for _ in range(count)]
     for kind in KINDS:
         rng.shuffle(factors)
+        mean = sum(factor * weight for factor, weight in zip(factors, weights, strict=True)) / (sum(weights) or 1.0)
         for own, factor in zip(rates, factors, strict=True):
-            own[kind.name] = kind.rate * factor
-    return [_make_vendor(rng, own, taken) for own in rates]
+            own[kind.name] = min(0.97, kind.rate * factor / mean)
+    hands = zip(*(_dealt(options, count, rng) for options in _HABITS.values()), strict=True)
+    return [
+        _make_vendor(rng, own, dict(zip(_HABITS, hand, strict=True)), taken)
+        for own, hand in zip(rates, hands, strict=True)
+    ]
 
 
-def _make_vendor(rng: random.Random, rates: dict[str, float], taken: set[str]) -> Vendor:
+def _dealt(options: tuple[Any, ...], count: int, rng: random.Random) -> list[Any]:
+    """Return `count` of the options, each as often as the others or once more, in random order."""
+    deck: list[Any] = []
+    while len(deck) < count:
+        deck += rng.sample(options, len(options))
+    return deck[:count]
+
+
+def _make_vendor(rng: random.Random, rates: dict[str, float], habits: dict[str, Any], taken: set[str]) -> Vendor:
     while True:
         name = made_up_name(rng)
-        vendor_id = f"{name.lower()}-{rng.choice(_TRADES.split('|'))}"
+        vendor_id = f"{name.lower()}-{rng.choice(_TRADES)}"
         if vendor_id not in taken:
             break
     taken.add(vendor_id)
     return Vendor(
         vendor_id=vendor_id,
         rates=rates,
-        case=rng.choice(("as is", "as is", "upper", "lower", "title")),
-        separator=rng.choice(("space", "space", "space", "dash", "comma", "pipe", "brackets")),
-        units=UnitHabit(rng.choice(("ml", "cl", "l", "oz", "")), rng.choice(("g", "kg", "oz", "lb", ""))),
-        strips_accents=rng.random() < 0.3,
+        case=habits["case"],
+        separator=habits["separator"],
+        units=UnitHabit(habits["volume"], habits["weight"]),
+        strips_accents=habits["strips_accents"],
         sku_prefix=rng.choice(("", f"{name[:3].upper()}-", f"{name[:2].upper()}", "ART", "#")),
         sku_digits=rng.choice((5, 6, 8)),
-        sku_in_title=rng.choice((0.0, 0.0, 0.0, 0.15, 0.6)),
-        gives_brand=rng.random() < 0.6,
-        gives_description=rng.random() < 0.25,
+        sku_in_title=habits["sku_in_title"],
+        gives_brand=habits["gives_brand"],
+        gives_description=habits["gives_description"],
         margin=rng.uniform(0.85, 1.25),
     )

@@ -1,8 +1,8 @@
 """dbt: the project, its manifest, and a build whose tables are published only when every test has passed.
 
-The manifest is not committed. `python -m resources.dbt` (a `make` target) writes it; definitions that load without
-one, or with one older than the project's files, parse the project once (about four seconds) and find it there
-afterwards. Parsing needs no lake, no network and no environment variable.
+The manifest is not committed. `python -m resources.dbt` writes it; definitions that load without one, or with one
+older than the project's files, parse the project once (about four seconds) and find it there afterwards. Parsing
+needs no lake, no network and no environment variable.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class DbtCli(DbtCliResource):
         """Read from the package: `dbt --version` starts a process and asks the package index for newer ones."""
         return version.parse(installed_version("dbt-core"))
 
-    def _initialize_dbt_core_adapter(self, args: Sequence[str]) -> None:
+    def _initialize_dbt_core_adapter(self, args: Sequence[str]) -> None:  # ty: ignore[incompatible-method-override]
         """No adapter: it would only count rows and list columns, which the Parquet files say as well (`_describe`)."""
 
 
@@ -235,4 +235,4 @@ def _untyped(names: Sequence[str]) -> dict[str, dict[str, str]]:
 
 
 if __name__ == "__main__":
-    print(dbt_project().manifest_path)
+    parse(DbtProject(project_dir=PROJECT_DIR).manifest_path)

@@ -8,13 +8,14 @@ from __future__ import annotations
 import duckdb
 import pyarrow as pa
 from dbt.adapters.duckdb.plugins import BasePlugin
+from duckdb.func import PythonUDFType
 
 from shelfwise.text import normalise
 
 
 def register(connection: duckdb.DuckDBPyConnection) -> None:
     """Add `normalise_title(varchar) -> varchar` to a connection. Null stays null."""
-    connection.create_function("normalise_title", _normalise_column, ["VARCHAR"], "VARCHAR", type="arrow")
+    connection.create_function("normalise_title", _normalise_column, ["VARCHAR"], "VARCHAR", type=PythonUDFType.ARROW)
 
 
 def _normalise_column(titles: pa.ChunkedArray) -> pa.Array:

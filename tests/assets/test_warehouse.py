@@ -171,6 +171,44 @@ def test_one_table_alone_reads_the_published_ones(run, materialized):
     assert {name for name in before if before[name] != after[name]} == {"marts/vendor_statistics.parquet"}
 
 
+@pytest.fixture
+def s3_lake(monkeypatch, tmp_path):
+    """The raw tables in a bucket of a local S3 server."""
+    import boto3
+    import s3fs
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    s3fs.S3FileSystem.clear_instance_cache()
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="shelf")
+    _write_raw(tmp_path / "raw", ["a", "b"])
+    for path in (tmp_path / "raw" / "tables" / "raw").iterdir():
+        client.upload_file(str(path), "shelf", f"lake/tables/raw/{path.name}")
+    yield Lake(root="s3://shelf/lake")
+    s3fs.S3FileSystem.clear_instance_cache()
+    server.stop()
+
+
+@pytest.mark.slow
+def test_a_lake_on_s3(s3_lake):
+    resources = {"dbt": dbt_resource(), "lake": s3_lake}
+    result = dg.materialize([warehouse], resources=resources, raise_on_error=False)
+    assert result.success
+    with s3_lake.table_path(dg.AssetKey(["marts", "labelled_positives"])).open("rb") as file:
+        positives = pd.read_parquet(file)
+    assert sorted(positives["product_title"]) == ["Soap a", "Soap b"]
+    lineage = result.get_asset_materialization_events()[0].materialization.metadata["dagster/column_lineage"]
+    assert lineage.lineage.deps_by_column["title"][0].column_name == "title"
+
+
 def test_scratch_starts_empty_and_forgets_what_killed_runs_left(tmp_path):
     base = tmp_path / ".work" / "dbt"
     for name in ("mine", "recent", "old"):

@@ -144,7 +144,8 @@ def build(context: dg.AssetExecutionContext, dbt: DbtCli, lake: Lake) -> Iterato
     if error is not None:
         raise _as_failure(error, events) from error
     outputs = [event for event in events if isinstance(event, dg.Output)]
-    yield from [_publish(output, context, invocation, scratch, lake) for output in outputs]
+    described = [(output, _describe(output, invocation, scratch, lake)) for output in outputs]
+    yield from [_publish(output, metadata, context, scratch, lake) for output, metadata in described]
     scratch.remove()
 
 
@@ -168,19 +169,18 @@ def _as_failure(error: Exception, events: Sequence[object]) -> Exception:
 
 
 def _publish(
-    output: dg.Output, context: dg.AssetExecutionContext, invocation: DbtCliInvocation, scratch: Scratch, lake: Lake
+    output: dg.Output, metadata: dict[str, Any], context: dg.AssetExecutionContext, scratch: Scratch, lake: Lake
 ) -> dg.Output:
-    """Replace a table in the lake; return the output with what the UI shows, and its digest as the data version."""
-    path = lake.table_path(context.asset_key_for_output(output.output_name))
-    data = scratch.table(context.asset_key_for_output(output.output_name)).read_bytes()
-    metadata = {**output.metadata, **_describe(output, invocation, scratch, lake), "path": str(path)}
+    """Replace a table in the lake; return the output with its metadata, and the file's digest as its data version."""
+    key = context.asset_key_for_output(output.output_name)
+    path, data = lake.table_path(key), scratch.table(key).read_bytes()
     atomic_write_bytes(path, data)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.BetaWarning)  # data versions of outputs
         return dg.Output(
             output.value,
             output_name=output.output_name,
-            metadata=metadata,
+            metadata={**output.metadata, **metadata, "path": str(path)},
             data_version=dg.DataVersion(content_id(data)),
         )
 

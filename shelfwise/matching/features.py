@@ -15,7 +15,7 @@ from rapidfuzz.distance import JaroWinkler
 from scipy import sparse
 
 from shelfwise.matching.index import Candidates, CatalogIndex, rank_within
-from shelfwise.matching.lexical import WordMatrix, pair_dots
+from shelfwise.matching.lexical import WordMatrix, comparable, pair_dots, split_words
 
 
 @dataclass(frozen=True)
@@ -142,10 +142,15 @@ class FeatureMaker:
         self.twins = (np.bincount(index.twin_group)[index.twin_group] - 1).astype(np.float32)
         self.price = index.products["price"].astype(float).to_numpy()
         brands = ["" if b is None or b != b else str(b) for b in index.products["brand"].tolist()]
-        from shelfwise.matching.lexical import comparable
-
         self.brand_rows, _ = words.rows(comparable(brands))
         self.brand_words = np.diff(self.brand_rows.indptr).astype(np.float32)
+
+    @classmethod
+    def of(cls, index: CatalogIndex) -> FeatureMaker:
+        """Return the maker of this index, made at first use."""
+        if index.feature_maker is None:
+            index.feature_maker = cls(index)
+        return index.feature_maker
 
     def features(self, found: Candidates, prices: np.ndarray | None = None) -> np.ndarray:
         """Return float32 [number of candidates, number of features], columns as in `FEATURES`.
@@ -346,7 +351,8 @@ def _ranks(line: np.ndarray, values: np.ndarray) -> np.ndarray:
     order = np.lexsort((-values, line))
     rank = rank_within(line[order])
     sorted_values, sorted_lines = values[order], line[order]
-    tied = np.concatenate([[False], (sorted_values[1:] == sorted_values[:-1]) & (sorted_lines[1:] == sorted_lines[:-1])])
+    equal = (sorted_values[1:] == sorted_values[:-1]) & (sorted_lines[1:] == sorted_lines[:-1])
+    tied = np.concatenate([[False], equal])
     start = np.maximum.accumulate(np.where(tied, 0, np.arange(len(rank))))
     out[order] = rank[start]
     return out
@@ -389,15 +395,13 @@ def _holds(matrix: sparse.csr_matrix, rows: np.ndarray, columns: np.ndarray) -> 
 def _unit_map(unit: np.ndarray) -> sparse.csr_matrix:
     """Return the 0/1 matrix from words to units."""
     rows = np.flatnonzero(unit >= 0)
-    return sparse.csr_matrix(
-        (np.ones(len(rows), np.float32), (rows, unit[rows])), shape=(len(unit), len(_UNIT_NAMES))
-    )
+    return sparse.csr_matrix((np.ones(len(rows), np.float32), (rows, unit[rows])), shape=(len(unit), len(_UNIT_NAMES)))
 
 
 def _unknown_with_digits(forms: list[str], words: WordMatrix, unknown: np.ndarray) -> np.ndarray:
     out = np.zeros(len(forms), np.float32)
     for i in np.flatnonzero(unknown).tolist():
-        missing = {word for word in forms[i].split() if word not in words.vocabulary}
+        missing = {word for word in split_words(forms[i]) if word not in words.vocabulary}
         out[i] = sum(any(char.isdigit() for char in word) for word in missing)
     return out
 
@@ -408,7 +412,7 @@ def _first_word(form: str) -> str:
 
 def _main_code(form: str, words: WordMatrix) -> str:
     """Return the word by which the title is told from others: the rarest with a digit, else the rarest."""
-    options = form.split()
+    options = split_words(form)
     if not options:
         return ""
     with_digits = [word for word in options if any(char.isdigit() for char in word) and len(word) > 2]

@@ -138,6 +138,7 @@ class CatalogIndex:
     config: IndexConfig
     embeddings: np.ndarray | None = None
     stats: dict[str, Any] = field(default_factory=dict)
+    feature_maker: Any = field(default=None, repr=False, compare=False)  # see `FeatureMaker.of`
 
     @classmethod
     def build(

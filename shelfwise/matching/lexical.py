@@ -85,9 +85,7 @@ class NgramVectorizer:
         """Write config and arrays."""
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "ngrams.json").write_text(json.dumps(asdict(self.config)))
-        np.savez(
-            directory / "ngrams.npz", terms=self.terms, idf=self.idf, unknown_idf=np.array(self.unknown_idf)
-        )
+        np.savez(directory / "ngrams.npz", terms=self.terms, idf=self.idf, unknown_idf=np.array(self.unknown_idf))
 
     @classmethod
     def load(cls, directory: Path) -> NgramVectorizer:

@@ -1,0 +1,280 @@
+"""The matcher: everything that is fitted, in one directory, and the one way to use it.
+
+    lexical = Lexical.fit(names["name"])                       # or Matcher.fit does it
+    index = CatalogIndex.build(products, names, lexical, embeddings)
+    matcher = Matcher.fit(valid_lines, index, encoder_dir)     # lines: vendor_id, vendor_title, product_id
+    matcher.save(directory)
+    matches = Matcher.load(directory).match(upload_lines, index)
+
+An index belongs to a matcher: its embeddings must come from the matcher's encoder. `Matcher.build_index` makes one
+that does, and `match` refuses one that does not.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from shelfwise.matching.decisions import Thresholds
+from shelfwise.matching.features import FeatureMaker
+from shelfwise.matching.index import CatalogIndex, Encoder, IndexConfig, embed_names, rank_within
+from shelfwise.matching.lexical import Lexical
+from shelfwise.matching.scorer import Scorer, ScorerConfig
+from shelfwise.matching.splits import hashed_share
+
+MATCH_COLUMNS = (
+    "line_id",
+    "row",
+    "vendor_id",
+    "file",
+    "title",
+    "rank",
+    "product_id",
+    "product_title",
+    "score",
+    "decision",
+)
+CHUNK = 4096
+Progress = Callable[[int, int], None]
+
+
+@dataclass
+class Ranked:
+    """The best candidates of lines, flat: entries of one line adjacent, in order of rank (0 first)."""
+
+    n_lines: int
+    line: np.ndarray
+    rank: np.ndarray
+    product: np.ndarray
+    score: np.ndarray
+
+    def top(self, k: int) -> np.ndarray:
+        """Return product positions [n_lines, k], -1 where there are fewer candidates."""
+        out = np.full((self.n_lines, k), -1, np.int64)
+        inside = self.rank < k
+        out[self.line[inside], self.rank[inside]] = self.product[inside]
+        return out
+
+    def best_score(self) -> np.ndarray:
+        """Return the score of each line's best candidate, 0 where it has none."""
+        out = np.zeros(self.n_lines)
+        first = self.rank == 0
+        out[self.line[first]] = self.score[first]
+        return out
+
+
+class Matcher:
+    """Encoder (optional), lexical weights, scorer, calibration and thresholds."""
+
+    def __init__(
+        self,
+        lexical: Lexical,
+        scorer: Scorer | None = None,
+        encoder: Encoder | None = None,
+        encoder_dir: Path | None = None,
+        thresholds: Thresholds | None = None,
+    ):
+        self.lexical = lexical
+        self.scorer = scorer or Scorer()
+        self.encoder = encoder
+        self.encoder_dir = encoder_dir
+        self.thresholds = thresholds or Thresholds()
+
+    @classmethod
+    def fit(
+        cls,
+        lines: pd.DataFrame,
+        index: CatalogIndex,
+        encoder_dir: Path | None = None,
+        encoder: Encoder | None = None,
+        config: ScorerConfig | None = None,
+        thresholds: Thresholds | None = None,
+        no_match_share: float = 0.25,
+        progress: Progress | None = None,
+    ) -> Matcher:
+        """Fit scorer and calibration on lines whose vendors and products the encoder has not seen (the valid part).
+
+        `lines`: vendor_id, vendor_title, product_id. `index`: over the whole catalog with all known aliases; those of
+        the lines' own vendors are hidden here, as if the vendors were new. `no_match_share` of the products (by hash)
+        are hidden from their lines a second time, which makes lines that match nothing. `encoder`: a loaded encoder;
+        else it is loaded from `encoder_dir`; None for a lexical matcher.
+        """
+        if encoder is None and encoder_dir is not None:
+            encoder = _load_encoder(encoder_dir)
+        made = cls(index.lexical, Scorer(config), encoder, encoder_dir, thresholds)
+        lines = lines.sort_values(["vendor_id", "vendor_title", "product_id"], kind="stable").reset_index(drop=True)
+        unseen = index.without_vendors(lines["vendor_id"].unique())
+        truth = unseen.positions(lines["product_id"].tolist())
+        hidden = np.flatnonzero(hashed_share(lines["product_id"].astype(str), no_match_share, 1) & (truth >= 0))
+        rows = np.concatenate([np.arange(len(lines)), hidden]).astype(np.int64)
+        hide = np.full(len(rows), -1, np.int64)
+        hide[len(lines) :] = truth[hidden]
+        typical = np.ones(len(rows), bool)  # of a line seen twice, calibration takes the one without its product
+        typical[hidden] = False
+        titles = lines["vendor_title"].astype(str).to_numpy()[rows].tolist()
+        prices = _prices(lines, rows)
+        parts_x, parts_y, parts_line = [], [], []
+        wanted = np.where(hide >= 0, -1, truth[rows])
+        for start, found, features in made._candidates(titles, unseen, prices, hide, progress):
+            parts_x.append(features)
+            parts_line.append(found.line + start)
+            parts_y.append((found.product == wanted[found.line + start]).astype(np.int8))
+        if parts_x:
+            groups = lines["product_id"].astype(str).to_numpy()[rows]
+            x, y, line = np.concatenate(parts_x), np.concatenate(parts_y), np.concatenate(parts_line)
+            made.scorer.fit(x, y, line, groups, typical)
+        return made
+
+    def build_index(
+        self,
+        products: pd.DataFrame,
+        names: pd.DataFrame,
+        embeddings: np.ndarray | None = None,
+        config: IndexConfig | None = None,
+    ) -> CatalogIndex:
+        """Return an index this matcher can use; names are embedded here unless their embeddings are given."""
+        if embeddings is None and self.encoder is not None:
+            embeddings = embed_names(names, self.encoder)
+        return CatalogIndex.build(products, names, self.lexical, embeddings, config)
+
+    def check_index(self, index: CatalogIndex) -> None:
+        """Raise ValueError where the index's embeddings are not those of this matcher's encoder."""
+        if (self.encoder is None) != (index.embeddings is None):
+            raise ValueError("the index and the matcher must both have an encoder, or neither")
+        if self.encoder is None or index.embeddings is None or not len(index.names):
+            return
+        probe = np.unique(np.linspace(0, len(index.names) - 1, 4).astype(int))
+        ours = self.encoder.encode(index.names["name"].iloc[probe].tolist())
+        theirs = index.embeddings[probe]
+        if ours.shape != theirs.shape or np.abs(ours - theirs).max() > 0.02:
+            raise ValueError("the index was embedded by another encoder; build it with Matcher.build_index")
+
+    def rank_lines(
+        self,
+        titles: list[str],
+        index: CatalogIndex,
+        k: int = 5,
+        prices: np.ndarray | None = None,
+        hide: np.ndarray | None = None,
+        progress: Progress | None = None,
+    ) -> Ranked:
+        """Return the `k` best products of each title. `hide`: see `CatalogIndex.retrieve`."""
+        self.check_index(index)
+        lines, ranks, products, scores = [], [], [], []
+        for start, found, features in self._candidates(titles, index, prices, hide, progress):
+            raw = self.scorer.raw(features)
+            score = self.scorer.probabilities(raw, found.line)
+            # Equal scores: the more similar, then the earlier product, so that the same input gives the same output.
+            order = np.lexsort((found.product, -found.fused, -raw, found.line))
+            rank = rank_within(found.line[order])
+            kept, rank = order[rank < k], rank[rank < k]
+            lines.append(found.line[kept] + start)
+            ranks.append(rank)
+            products.append(found.product[kept])
+            scores.append(score[kept])
+
+        def joined(parts: list[np.ndarray], dtype: type) -> np.ndarray:
+            return np.concatenate(parts).astype(dtype) if parts else np.empty(0, dtype)
+
+        return Ranked(
+            len(titles),
+            joined(lines, np.int64),
+            joined(ranks, np.int64),
+            joined(products, np.int64),
+            joined(scores, np.float64),
+        )
+
+    def _candidates(
+        self,
+        titles: list[str],
+        index: CatalogIndex,
+        prices: np.ndarray | None,
+        hide: np.ndarray | None,
+        progress: Progress | None,
+    ) -> Iterator[tuple[int, Any, np.ndarray]]:
+        """Yield (first line, candidates, features) chunk by chunk, which bounds the memory."""
+        maker = FeatureMaker.of(index)
+        for start in range(0, len(titles), CHUNK):
+            part = slice(start, start + CHUNK)
+            chunk = titles[part]
+            embeddings = self.encoder.encode(chunk) if self.encoder is not None else None
+            found = index.retrieve(chunk, embeddings=embeddings, hide=None if hide is None else hide[part])
+            yield start, found, maker.features(found, None if prices is None else prices[part])
+            if progress is not None:
+                progress(min(start + CHUNK, len(titles)), len(titles))
+
+    def match(
+        self, lines: pd.DataFrame, index: CatalogIndex, k: int = 5, progress: Progress | None = None
+    ) -> pd.DataFrame:
+        """Return the `k` best products of each line: columns `MATCH_COLUMNS`, by line in input order, then rank.
+
+        `lines`: uploads/upload_lines (line_id, row, vendor_id, file, title; price where known). Every line has at
+        least its rank 1 row: with product_id null, score 0 and decision no_match where nothing resembles it. The
+        decision is the line's, repeated on its ranks. `progress(done, all)` is called as lines are done.
+        """
+        titles = ["" if t is None or t != t else str(t) for t in lines["title"].tolist()]
+        ranked = self.rank_lines(titles, index, k, _prices(lines), None, progress)
+        decisions = self.thresholds.decide(ranked.best_score())
+        lonely = np.setdiff1d(np.arange(len(lines)), ranked.line)
+        line = np.concatenate([ranked.line, lonely]).astype(np.int64)
+        order = np.argsort(line, kind="stable")
+        product = np.concatenate([ranked.product, np.full(len(lonely), -1)])[order].astype(np.int64)
+        line = line[order]
+        out = lines.reindex(columns=["line_id", "row", "vendor_id", "file", "title"]).iloc[line].reset_index(drop=True)
+        ids, titles_of = index.products["product_id"].to_numpy(), index.products["title"].to_numpy()
+        out["rank"] = (np.concatenate([ranked.rank, np.zeros(len(lonely), np.int64)])[order] + 1).astype("int64")
+        found = product >= 0
+        for column, values in (("product_id", ids), ("product_title", titles_of)):
+            named = np.full(len(out), None, dtype=object)
+            named[found] = values[product[found]]
+            out[column] = pd.Series(named, dtype="str")
+        out["score"] = np.concatenate([ranked.score, np.zeros(len(lonely))])[order]
+        out["decision"] = decisions[line]
+        return out[list(MATCH_COLUMNS)]
+
+    def save(self, directory: Path) -> None:
+        """Write scorer.txt, scorer.json, calibration.json, thresholds.json, lexical/ and a copy of encoder/."""
+        directory.mkdir(parents=True, exist_ok=True)
+        self.scorer.save(directory)
+        self.lexical.save(directory / "lexical")
+        (directory / "thresholds.json").write_text(json.dumps(asdict(self.thresholds)))
+        if self.encoder_dir is not None and Path(self.encoder_dir) != directory / "encoder":
+            shutil.copytree(self.encoder_dir, directory / "encoder", dirs_exist_ok=True)
+
+    @classmethod
+    def load(cls, directory: Path, thresholds: Thresholds | None = None) -> Matcher:
+        """Read what `save` wrote; `thresholds` replaces those saved.
+
+        Raises FileNotFoundError where it is not there, ValueError where another version made it.
+        """
+        directory = Path(directory)
+        encoder_dir = directory / "encoder"
+        has_encoder = encoder_dir.is_dir()
+        saved = Thresholds(**json.loads((directory / "thresholds.json").read_text()))
+        return cls(
+            Lexical.load(directory / "lexical"),
+            Scorer.load(directory),
+            _load_encoder(encoder_dir) if has_encoder else None,
+            encoder_dir if has_encoder else None,
+            thresholds or saved,
+        )
+
+
+def _load_encoder(directory: Path) -> Encoder:
+    from shelfwise.matching.encoder import TitleEncoder
+
+    return TitleEncoder.load(directory)
+
+
+def _prices(lines: pd.DataFrame, rows: np.ndarray | None = None) -> np.ndarray | None:
+    if "price" not in lines:
+        return None
+    prices = pd.to_numeric(lines["price"], errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    return prices if rows is None else prices[rows]

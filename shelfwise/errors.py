@@ -45,3 +45,7 @@ class InputError(ValueError):
         if hidden > 0:
             shown.append(f"... and {hidden} more")
         super().__init__("\n".join(shown))
+
+    def __reduce__(self) -> tuple[type[InputError], tuple[list[Problem]]]:
+        # Exceptions are pickled with their message as the argument; a worker process would lose the problems.
+        return type(self), (self.problems,)

@@ -126,7 +126,8 @@ def normalise(title: str) -> str:
     text = _LEADING_DOT.sub("0.", text)
     text = _NUMBER_UNIT.sub(_canonical_unit, text)
     text = _LONE_MARKS.sub(" ", _SEPARATORS.sub(" ", text))
-    return _SPACES.sub(" ", text).strip(" -/'&+")
+    # A plus at the end is part of a name ("S8+"), at the start it is not.
+    return _SPACES.sub(" ", text).lstrip(" -/'&+").rstrip(" -/'&")
 
 
 def _fold_look_alikes(word: str) -> str:

@@ -167,7 +167,7 @@ def parse_table(data: bytes, file: str, spec: TableSpec) -> tuple[pd.DataFrame, 
 
 def _made_ids(frame: pd.DataFrame, name: str) -> pd.Series:
     """Ids made from the content; rows that repeat get their number, so that an id moves only when its row changes."""
-    content = frame.drop(columns=[name, "source_row"], errors="ignore").astype(str)
+    content = frame.drop(columns=[name, "source_row"], errors="ignore").astype(str).fillna("")
     repeated = content.groupby(list(content.columns), sort=False).cumcount()
     values = zip(*(content[column] for column in content.columns), repeated, strict=True)
     return pd.Series([content_id(*value[:-1], int(value[-1])) for value in values], dtype="str", index=frame.index)

@@ -184,9 +184,10 @@ class UploadStore:
         for info in sorted(infos, key=lambda info: info["name"]):
             key = info["name"][len(prefix) :]
             vendor, _, name = key.partition("/")
-            if info["type"] != "file" or not key or not name:
-                if key and info["type"] == "file":
-                    listing.ignored[key] = f"not in a vendor's folder ({FOLDER}/<vendor>/<file>.csv)"
+            if info["type"] != "file" or not key or key.endswith("/"):
+                continue  # a folder, or the empty object by which some tools mark one
+            if not name:
+                listing.ignored[key] = f"not in a vendor's folder ({FOLDER}/<vendor>/<file>.csv)"
                 continue
             reason = (
                 "a folder inside a vendor's folder"
@@ -210,9 +211,10 @@ class UploadStore:
             descriptor = os.open(target, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except (IsADirectoryError, NotADirectoryError):
             raise FileNotFoundError(key) from None
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise InputError(Problem(key, "a regular file", "a folder or a device"))
         with os.fdopen(descriptor, "rb") as handle:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise InputError(Problem(key, "a regular file", "a folder or a device"))
             return handle.read(limit + 1)
 
     def _read_remote(self, key: str, limit: int) -> bytes:

@@ -331,7 +331,7 @@ def _broken_record(
     record = lines.read()
     limit = csv.field_size_limit()
     position, index = 0, 0
-    while position <= len(record):
+    while position <= len(record) and index < 10 * MAX_COLUMNS:
         opened = record.startswith('"', position)
         end = _end_of_field(record, position, delimiter)
         length = (len(record) if end is None else end) - position

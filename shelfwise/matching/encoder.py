@@ -65,7 +65,7 @@ class TitleEncoder:
         """Length of the vectors."""
         return self._backend.dim
 
-    def encode(self, titles: Sequence[str], batch_size: int = 256, normalise: bool = True) -> np.ndarray:
+    def encode(self, titles: Sequence[str], batch_size: int = 128, normalise: bool = True) -> np.ndarray:
         """Return the vectors of titles, float32 [len(titles), dim], each of length 1.
 
         Titles are compared in the normal form of `shelfwise.text`, so titles with one normal form get one vector,

@@ -63,7 +63,8 @@ _NUMBER_UNIT = re.compile(
 # Volumes and weights that mean the same are written the same: 75cl and .75L are 750ml; 1kg is 1000g.
 _TO_BASE = {"cl": ("ml", 10.0), "l": ("ml", 1000.0), "kg": ("g", 1000.0), "tb": ("gb", 1000.0)}
 # First characters of UTF-8 sequences that were read as Windows-1252 (Latin, Greek, Cyrillic, punctuation, emoji).
-_MOJIBAKE = re.compile(r"[ÃÂâ€ðï¿½ÐÑÎÏÅÄ]")
+MOJIBAKE_STARTS = "[ÃÂâ€ðï¿½ÐÑÎÏÅÄ]"
+_MOJIBAKE = re.compile(MOJIBAKE_STARTS)
 # Letters with a stroke or ligatures have no accent that Unicode could take off.
 _LETTERS = str.maketrans(
     {

@@ -16,6 +16,7 @@ from shelfwise.contract.repairs import Repair, repair, shorten
 from shelfwise.contract.tables import KINDS, ColumnSpec
 from shelfwise.contract.tabular import ProblemList
 from shelfwise.errors import Problem
+from shelfwise.text import MOJIBAKE_STARTS
 
 # pyarrow makes these functions at import, where type checkers cannot see them.
 pc: Any = pyarrow.compute
@@ -118,7 +119,7 @@ class Typist:
 
     def _without_mojibake(self, spec: ColumnSpec, text: pa.Array) -> pa.Array:
         """Undo UTF-8 that was read as another encoding, by ftfy's rules: it changes only what cannot be meant."""
-        suspects = _where(pc.match_substring_regex(text, r"[^\x00-\x7f]"))
+        suspects = _where(pc.match_substring_regex(text, MOJIBAKE_STARTS))
         if not suspects:
             return text
         import ftfy

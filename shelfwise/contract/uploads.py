@@ -6,6 +6,7 @@ in the docstring of `shelfwise.contract.tables`.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -62,10 +63,21 @@ def parse_upload(data: bytes, file: str, vendor_id: str, limits: UploadLimits | 
     if "product_id" in records.columns:
         frame["product_id"] = frame["product_id"].fillna("")
     frame = frame.rename(columns={"product_id": "truth_product_id"}).assign(row=rows, vendor_id=vendor_id, file=file)
-    ids = [content_id(vendor_id, file, int(row), title) for row, title in zip(rows, frame["title"], strict=True)]
+    ids = _line_ids(vendor_id, file, rows, frame["title"])
     frame["line_id"] = pd.Series(ids, dtype="str", index=frame.index)
     frame = frame.astype({"vendor_id": "str", "file": "str", "row": "int64"})
     return Upload(frame[list(LINE_COLUMNS)], records.repairs + typist.repairs + left_out)
+
+
+def _line_ids(vendor_id: str, file: str, rows: np.ndarray, titles: pd.Series) -> list[str]:
+    """16 hex digits per line. Hashes only what differs from line to line: a file may hold half a million."""
+    start = hashlib.sha256(content_id(vendor_id, file).encode())
+    ids = []
+    for row, title in zip(rows.tolist(), titles.tolist(), strict=True):
+        digest = start.copy()
+        digest.update(f"{row}:{title}".encode())
+        ids.append(digest.hexdigest()[:16])
+    return ids
 
 
 def _without_blank_titles(

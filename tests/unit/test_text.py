@@ -50,7 +50,8 @@ def test_a_word_in_another_alphabet_is_not_folded_to_latin() -> None:
 
 WORDS = st.sampled_from(
     ["Café", "500", "ml", "0,5l", "6x330ML", "Müller", "½", "12\"", "fl oz", "1.000", "A/B", "H&M", "№", "СОСА",
-     "CafÃ©", "3,5", "kg", "ﬁne", "100%", "Ærø", "(new)", "–", "27-inch", "5", "1/2", "1e5", "99999999999999999999 g", "4K"]
+     "CafÃ©", "3,5", "kg", "ﬁne", "100%", "Ærø",
+     "(new)", "–", "27-inch", "5", "1/2", "1e5", "99999999999999999999 g", "4K"]
 )  # fmt: skip
 
 

@@ -226,7 +226,7 @@ class UploadStore:
 
 def _find(fs: AbstractFileSystem, prefix: str) -> list[dict[str, Any]]:
     """Every object under a prefix, in one paged listing that is asked for anew."""
-    fs.invalidate_cache()
+    fs.invalidate_cache()  # s3fs does not remember such a listing, other stores' clients do
     try:
         return list(fs.find(prefix.rstrip("/"), detail=True).values())
     except FileNotFoundError:

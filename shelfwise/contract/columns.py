@@ -21,7 +21,7 @@ from shelfwise.text import MOJIBAKE_STARTS
 # pyarrow makes these functions at import, where type checkers cannot see them.
 pc: Any = pyarrow.compute
 
-_PLAIN_NUMBER = r"^\d{1,15}(\.\d{1,15})?$"
+_PLAIN_NUMBER = r"^\d{1,15}(\.\d{1,30})?$"
 _CURRENCY = re.compile(
     r"^(?:[$€£¥₹₽₺₩]|zł|kr\.?|Kč|Ft|lei|Rs\.?|[A-Z]{3}|US\$|R\$|C\$|A\$)\s*(?=[\d.,+-])"
     r"|(?<=[\d.,-])\s*(?:[$€£¥₹₽₺₩]|zł|kr\.?|Kč|Ft|lei|[A-Z]{3})$"

@@ -34,5 +34,5 @@ def repair(what: str, count: int, examples: Iterable[str] = ()) -> list[Repair]:
 def shorten(value: object, limit: int = 60) -> str:
     """A value as it is shown to a person: one line, no control characters, no more than `limit` characters."""
     text = value if isinstance(value, str) else repr(value)
-    text = "".join(char if char.isprintable() else "·" for char in text[: limit + 1])
+    text = "".join(char if char.isprintable() else " " if char.isspace() else "·" for char in text[: limit + 1])
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -42,6 +42,7 @@ def test_a_good_file_keeps_every_value() -> None:
     assert set(frame["vendor_id"]) == {"vendor"}
     assert set(frame["file"]) == {"lines.csv"}
     assert upload.repairs == []
+    assert repairs(b"title,price\na,2.0900000000000003\nb,0\n") == {}, "what programs write needs no repair"
 
 
 def test_types_do_not_depend_on_what_the_file_holds() -> None:

@@ -1,7 +1,5 @@
 """Raw tables: what the data directory holds, checked against the data contract, and a profile of it."""
 
-from __future__ import annotations
-
 import dagster as dg
 import pandas as pd
 
@@ -66,6 +64,7 @@ def feedback(lake: Lake) -> dg.MaterializeResult[pd.DataFrame]:
     group_name="catalog",
     owners=DATA_TEAM,
     kinds={"pandas"},
+    ins={"products": dg.AssetIn(["raw", "products"]), "mappings": dg.AssetIn(["raw", "mappings"])},
     io_manager_key="reference_io",
     code_version="1",
 )

@@ -1,31 +1,35 @@
 """Vendor uploads: one partition per file, from the lines in it to matches and the review queue."""
 
-from __future__ import annotations
-
+import warnings
 from collections.abc import Iterator
 
 import dagster as dg
 import pandas as pd
-from shelfwise.contract.store import set_aside
+from dagster_shared.utils.warnings import PreviewWarning
 
 from assets.common import DATA_TEAM, MATCHING_TEAM, float_metadata, picture, table, table_metadata
 from resources.lake import Lake
+from resources.matching import MatchingConfig
 from resources.registry import TITLE_MATCHER, ModelRegistry
 from resources.source import Uploads
 from shelfwise.artifacts import atomic_write_bytes
 from shelfwise.contract import parse_upload
+from shelfwise.contract.store import set_aside
 from shelfwise.errors import InputError
 from shelfwise.timing import DomainClock
 
 upload_files = dg.DynamicPartitionsDefinition(name="upload_files")
 
-READABLE = dg.AssetCheckSpec(
-    "readable",
-    asset=["uploads", "upload_lines"],
-    description="The file could be read by the data contract; if not, says what the vendor has to change, row by row.",
-    blocking=True,
-    partitions_def=upload_files,
-)
+with warnings.catch_warnings():
+    # Checks per partition are a preview feature; without it, one bad file would paint the whole asset as failed.
+    warnings.simplefilter("ignore", category=PreviewWarning)
+    READABLE = dg.AssetCheckSpec(
+        "readable",
+        asset=["uploads", "upload_lines"],
+        description="The file could be read by the data contract; if not, says what the vendor has to change.",
+        blocking=True,
+        partitions_def=upload_files,
+    )
 
 
 @dg.asset(
@@ -45,10 +49,10 @@ def upload_lines(
     """
     key = context.partition_key
     vendor_id, _, file = key.partition("/")
-    data = b""
+    data = None
     try:
         with DomainClock() as clock:
-            data = uploads.store().read(key, uploads.max_bytes)
+            data = uploads.store().read(key)
             upload = parse_upload(data, file, vendor_id)
     except InputError as error:
         place = set_aside(lake.root, key, data, error.problems)
@@ -81,27 +85,30 @@ def upload_lines(
     code_version="1",
 )
 def upload_matches(
-    upload_lines: pd.DataFrame, catalog_index: dict, registry: ModelRegistry, lake: Lake
+    upload_lines: pd.DataFrame, catalog_index: dict, registry: ModelRegistry, matching: MatchingConfig, lake: Lake
 ) -> dg.MaterializeResult[pd.DataFrame]:
     """Candidates, score and decision for each line of one upload, made by the champion and by nothing else."""
-    from shelfwise.matching.matcher import Matcher
-
     from shelfwise.matching.index import CatalogIndex
+    from shelfwise.matching.matcher import Matcher
     from shelfwise.plots import decisions_picture
 
-    champion = registry.open().champion(TITLE_MATCHER)
+    champion, thresholds = registry.open().champion(TITLE_MATCHER), matching.thresholds()
+    if catalog_index["champion_id"] != champion.artifact_id:
+        raise dg.Failure(
+            f"the catalog index is not that of champion {champion.label}: materialize matching/catalog_index"
+        )
     with DomainClock() as clock:
-        matcher = Matcher.load(lake.fetch(champion.artifact))
+        matcher = Matcher.load(lake.fetch(champion.artifact), thresholds)
         index = CatalogIndex.load(lake.fetch(catalog_index["location"]))
-        matches = matcher.match(upload_lines, index).assign(champion_version=champion.label)
+        matches = matcher.match(upload_lines, index, k=matching.candidates).assign(champion_version=champion.label)
         best = matches[matches["rank"] == 1]
-        thresholds = matcher.thresholds
         png = decisions_picture(best["score"], thresholds.approve, thresholds.review, "Decisions for this file")
     shares = best["decision"].value_counts(normalize=True)
     metadata = {
         "champion_version": champion.label,
         "decisions": picture(png, "decisions"),
         **float_metadata({f"{name}_share": shares.get(name, 0.0) for name in ("approved", "review", "no_match")}),
+        "lines": len(best),
         "examples": table(best[["title", "product_title", "score", "decision"]].head(20)),
         **table_metadata(matches, clock),
     }

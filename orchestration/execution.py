@@ -5,11 +5,14 @@ The demo and the benchmarks use this; in production the daemon and the run launc
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 POLL_SECONDS = 0.5
+ENCODER_STEP = "matching__title_encoder"
 
 
 def train_job() -> dg.JobDefinition:
@@ -63,7 +67,7 @@ def run_job(
 ) -> RunOutcome:
     """Execute a job to its end and return what it left; a failed step is an outcome, not an exception."""
     marker = uuid4().hex
-    with _progress(instance, marker, say):
+    with _quiet(say) as say, _progress(instance, marker, say):
         result = dg.execute_job(
             dg.reconstructable(job),
             instance=instance,
@@ -87,7 +91,7 @@ def _outcome(instance: dg.DagsterInstance, run_id: str, success: bool) -> RunOut
             outcome.intervals += [tuple(pair) for pair in _json(materialization.metadata.get("domain_intervals"))]
         elif event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
             evaluation = event.asset_check_evaluation_data
-            if not evaluation.passed:
+            if not evaluation.passed and evaluation.severity == dg.AssetCheckSeverity.ERROR:
                 name = f"{evaluation.asset_key.to_user_string()}: {evaluation.check_name}"
                 outcome.failed_checks.append(f"{name}: {evaluation.description or ''}")
         elif event.is_step_failure:
@@ -100,6 +104,28 @@ def _outcome(instance: dg.DagsterInstance, run_id: str, success: bool) -> RunOut
 def _json(value: object) -> list:
     data = getattr(value, "data", None)
     return data if isinstance(data, list) else []
+
+
+@contextmanager
+def _quiet(say: Callable[[str], None]) -> Iterator[Callable[[str], None]]:
+    """Send what libraries and child processes print to a file beside the runs; yield a `say` that still shows.
+
+    At the level of file descriptors, because steps are processes of their own and write there directly.
+    """
+    log = Path(os.environ.get("DAGSTER_HOME", ".")) / "output.log"
+    sys.stdout.flush()
+    shown = os.dup(1), os.dup(2)
+    with log.open("ab") as file, os.fdopen(os.dup(shown[0]), "w", buffering=1) as terminal:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+        try:
+            yield (lambda text: print(text, file=terminal)) if say is print else say
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for number, original in enumerate(shown, start=1):
+                os.dup2(original, number)
+                os.close(original)
 
 
 @contextmanager
@@ -134,7 +160,7 @@ def _say(entry: dg.EventLogEntry, say: Callable[[str], None]) -> None:
     event = entry.dagster_event
     if event is None:
         # What the training process reports through Pipes: losses, validation, time left.
-        if entry.level >= 20 and entry.step_key:
+        if entry.level >= 20 and entry.step_key == ENCODER_STEP and not entry.user_message.startswith("[pipes]"):
             say(f"      {entry.user_message}")
     elif event.is_step_success:
         say(f"   ✓ {event.step_key.replace('__', '/')} ({event.step_success_data.duration_ms / 1000:.1f} s)")

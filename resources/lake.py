@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,10 @@ class Lake(dg.ConfigurableResource):
         directory = base.joinpath(".work", *parts)
         directory.mkdir(parents=True, exist_ok=True)
         return directory
+
+    def forget(self, directory: Path) -> None:
+        """Remove scratch space whose result was published."""
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 class _LakeIOManager(dg.UPathIOManager):

@@ -7,6 +7,8 @@ from typing import Any
 
 import dagster as dg
 
+from shelfwise.matching.decisions import Thresholds
+
 
 class MatchingConfig(dg.ConfigurableResource):
     """Thresholds, negatives, encoder and gate."""
@@ -19,6 +21,10 @@ class MatchingConfig(dg.ConfigurableResource):
     encoder_base: str = ""
     encoder_config: str = "{}"
     gate_floor_top1: float = 0.5
+
+    def thresholds(self) -> Thresholds:
+        """The thresholds of the decisions. Raises ValueError where they contradict each other."""
+        return Thresholds(approve=self.approve, review=self.review)
 
     def encoder_overrides(self) -> dict[str, Any]:
         """Fields of `EncoderConfig` that differ from its defaults."""

@@ -27,12 +27,17 @@ class DataDirectory(dg.ConfigurableResource):
         return UPath(self.url)
 
     def ensure(self) -> bool:
-        """Make the built-in catalog where it is wanted and missing; return whether it was made now."""
-        if not self.built_in or self.path.exists():
+        """Make the built-in catalog where it is wanted and missing; return whether it was made now.
+
+        Files that somebody put into its uploads folder survive when it is made anew in another size.
+        """
+        if not self.built_in:
             return False
-        from shelfwise.synthetic import SyntheticConfig, generate, write
+        from shelfwise.synthetic import SyntheticConfig, generate, holds, write
 
         config = SyntheticConfig(n_products=self.synthetic_products, seed=self.synthetic_seed)
+        if holds(self.url, config):
+            return False
         write(generate(config), Path(self.url), uploads_folder="vendor_files")
         return True
 
@@ -44,7 +49,7 @@ class Uploads(dg.ConfigurableResource):
     max_mb: int = 50
 
     def store(self) -> UploadStore:
-        return UploadStore(self.url)
+        return UploadStore(self.url, self.max_bytes)
 
     @property
     def max_bytes(self) -> int:

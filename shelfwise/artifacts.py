@@ -14,6 +14,7 @@ import shutil
 import uuid
 from pathlib import Path
 
+import pandas as pd
 from upath import UPath
 
 MANIFEST = "manifest.json"
@@ -137,3 +138,9 @@ def fetch(location: UPath | Path | str, cache: Path | None = None) -> Path:
     publish(staging, local)
     shutil.rmtree(staging, ignore_errors=True)
     return local
+
+
+def frame_id(frame: pd.DataFrame) -> str:
+    """Return a content id of a table: columns, order of rows and every value count."""
+    rows = pd.util.hash_pandas_object(frame.astype(str), index=False).to_numpy().tobytes()
+    return content_id(list(frame.columns), rows)

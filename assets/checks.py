@@ -1,0 +1,62 @@
+"""Asset checks that are not dbt tests: what has to hold before anything downstream may run."""
+
+import dagster as dg
+import pandas as pd
+
+from assets.common import table
+from resources.matching import MatchingConfig
+from shelfwise.errors import InputError
+from shelfwise.matching.gate import decide_promotion
+
+
+@dg.asset_check(
+    asset=["raw", "mappings"],
+    blocking=True,
+    additional_ins={"products": dg.AssetIn(["raw", "products"])},
+    description="Past mappings name products of the catalog; some strangers are set aside, many are an error.",
+)
+def known_products(mappings: pd.DataFrame, products: pd.DataFrame) -> dg.AssetCheckResult:
+    """Compare the two tables that have to belong together."""
+    from shelfwise.contract import check_mappings
+
+    try:
+        kept, repairs = check_mappings(mappings, products)
+    except InputError as error:
+        return dg.AssetCheckResult(passed=False, description=str(error))
+    set_aside = len(mappings) - len(kept)
+    return dg.AssetCheckResult(
+        passed=set_aside == 0,
+        severity=dg.AssetCheckSeverity.WARN,
+        description="; ".join(map(str, repairs)) or "every mapping names a product of the catalog",
+        metadata={"set_aside": set_aside},
+    )
+
+
+@dg.asset_check(
+    asset=["matching", "training_pairs"],
+    blocking=True,
+    additional_ins={"positives": dg.AssetIn(["marts", "labelled_positives"])},
+    description="Three negatives to each positive, no negative that is a known positive, nothing of test in train.",
+)
+def sound_pairs(training_pairs: pd.DataFrame, positives: pd.DataFrame) -> dg.AssetCheckResult:
+    """Prove the training pairs with code that is not the code that made them."""
+    from shelfwise.matching.pairs import check_pairs
+
+    problems = check_pairs(training_pairs, positives)
+    description = "\n".join(problems) or "ratio, negatives and split are sound"
+    return dg.AssetCheckResult(passed=not problems, description=description, metadata={"problems": len(problems)})
+
+
+@dg.asset_check(
+    asset=["matching", "matcher_evaluation"],
+    blocking=True,
+    description="The gate: the candidate reaches the floor, beats the simple baselines and is not below the champion.",
+)
+def better_than_champion(matcher_evaluation: dict, matching: MatchingConfig) -> dg.AssetCheckResult:
+    """Decide whether the candidate may be promoted, and say why."""
+    decision = decide_promotion(
+        matcher_evaluation["metrics"], matcher_evaluation["champion_metrics"], matching.gate_floor_top1
+    )
+    return dg.AssetCheckResult(
+        passed=decision.promote, description=decision.summary, metadata={"gate": table(decision.table())}
+    )

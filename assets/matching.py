@@ -1,0 +1,376 @@
+"""Matching: from labelled positives to a champion that was measured, gated and registered."""
+
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import dagster as dg
+import numpy as np
+import pandas as pd
+
+from assets.common import MATCHING_TEAM, clock_metadata, float_metadata, picture, table, table_metadata
+from assets.reports import evaluation_metadata
+from resources.lake import Lake
+from resources.matching import MatchingConfig
+from resources.registry import TITLE_MATCHER, ModelRegistry
+from resources.trainer import EncoderTrainer
+from shelfwise.artifacts import content_id, exists, frame_id
+from shelfwise.matching import gate
+from shelfwise.timing import DomainClock
+
+PRODUCTS = dg.AssetIn(["staging", "stg_products"])
+POSITIVES = dg.AssetIn(["marts", "labelled_positives"])
+
+
+@dg.asset(
+    key_prefix="matching",
+    group_name="matching",
+    owners=MATCHING_TEAM,
+    kinds={"pandas", "parquet"},
+    ins={"positives": POSITIVES, "products": PRODUCTS},
+    code_version="1",
+)
+def training_pairs(
+    positives: pd.DataFrame, products: pd.DataFrame, matching: MatchingConfig
+) -> dg.MaterializeResult[pd.DataFrame]:
+    """Labelled pairs, three negatives to each positive, split by vendor and product: hard negatives are the character
+    n-gram neighbours in the product's own category, the others random.
+    """
+    from shelfwise.matching.pairs import make_pairs
+
+    with DomainClock() as clock:
+        pairs = make_pairs(positives, products, seed=matching.split_seed, hard_share=matching.hard_share)
+    counts = pairs.groupby(["split", "kind"]).size().unstack(fill_value=0).reset_index()
+    examples = pairs[pairs["split"] == "train"].head(12)[["line", "product_title", "label", "kind"]]
+    metadata = {
+        **float_metadata({f"{split}_pairs": float(n) for split, n in pairs["split"].value_counts().items()}),
+        "counts": table(counts),
+        "examples": table(examples),
+        **table_metadata(pairs, clock),
+    }
+    return dg.MaterializeResult(value=pairs, metadata=metadata)
+
+
+@dg.asset(
+    key_prefix="matching",
+    group_name="matching",
+    owners=MATCHING_TEAM,
+    kinds={"pandas", "parquet"},
+    ins={"positives": POSITIVES, "products": PRODUCTS},
+    code_version="1",
+)
+def product_names(positives: pd.DataFrame, products: pd.DataFrame) -> dg.MaterializeResult[pd.DataFrame]:
+    """Every name a product is known by: its catalog title, and the lines vendors have used for it."""
+    from shelfwise.matching import index
+
+    with DomainClock() as clock:
+        names = index.product_names(products, positives)
+    counts = {f"{source}_names": float(count) for source, count in names["source"].value_counts().items()}
+    return dg.MaterializeResult(value=names, metadata={**float_metadata(counts), **table_metadata(names, clock)})
+
+
+@dg.asset(
+    key_prefix="matching",
+    group_name="matching",
+    owners=MATCHING_TEAM,
+    kinds={"torch", "sentence_transformers"},
+    pool="gpu",
+    io_manager_key="reference_io",
+    code_version="1",
+)
+def title_encoder(
+    context: dg.AssetExecutionContext,
+    training_pairs: pd.DataFrame,
+    matching: MatchingConfig,
+    trainer: EncoderTrainer,
+    lake: Lake,
+) -> dg.MaterializeResult[dict]:
+    """A small BERT-type encoder of titles, trained in a process of its own. The same pairs and settings are trained
+    once: their model is found under its content id.
+    """
+    from shelfwise.matching.train import EncoderConfig, fingerprint
+
+    config = EncoderConfig.from_dict(matching.encoder_overrides())
+    encoder_id = fingerprint(training_pairs, config)
+    location = lake.artifact_path("title_encoder", encoder_id)
+    clock = DomainClock()
+    reused = exists(location)
+    if not reused:
+        work = lake.work_directory("title_encoder", encoder_id)
+        training_pairs.to_parquet(work / "pairs.parquet", index=False)
+        (work / "config.json").write_text(config.to_json())
+        with clock:
+            trainer.train(
+                context,
+                pairs=work / "pairs.parquet",
+                config=work / "config.json",
+                out=work / "model",
+                work=work / "checkpoints",
+            )
+        lake.publish("title_encoder", encoder_id, work / "model")
+        lake.forget(work)
+    directory = lake.fetch(str(location))
+    metrics = json.loads((directory / "metrics.json").read_text())
+    metadata = {
+        **float_metadata({name: value for name, value in metrics.items() if isinstance(value, int | float)}),
+        "curve": picture((directory / "curve.png").read_bytes(), "loss and validation"),
+        "trained_now": not reused,
+        "location": dg.MetadataValue.path(str(location)),
+        **clock_metadata(clock),
+    }
+    reference = {"id": encoder_id, "location": str(location)}
+    return dg.MaterializeResult(value=reference, metadata=metadata, data_version=dg.DataVersion(encoder_id))
+
+
+def _publish(lake: Lake, kind: str, artifact_id: str, write: Callable[[Path], None]) -> tuple[str, bool]:
+    """Publish what `write` puts into a directory, unless it was made before; return (location, made now)."""
+    location = lake.artifact_path(kind, artifact_id)
+    if exists(location):
+        return str(location), False
+    with tempfile.TemporaryDirectory() as scratch:
+        write(Path(scratch))
+        return lake.publish(kind, artifact_id, Path(scratch)), True
+
+
+@dg.asset(
+    key_prefix="matching",
+    group_name="matching",
+    owners=MATCHING_TEAM,
+    kinds={"torch", "numpy"},
+    io_manager_key="reference_io",
+    code_version="1",
+)
+def product_embeddings(product_names: pd.DataFrame, title_encoder: dict, lake: Lake) -> dg.MaterializeResult[dict]:
+    """The candidate encoder's vector of every name of every product, as an array beside the names' order."""
+    from shelfwise.matching.encoder import TitleEncoder
+    from shelfwise.matching.index import embed_names
+
+    clock = DomainClock()
+
+    def write(directory: Path) -> None:
+        with clock:
+            vectors = embed_names(product_names, TitleEncoder.load(lake.fetch(title_encoder["location"])))
+        np.save(directory / "embeddings.npy", vectors, allow_pickle=False)
+
+    embeddings_id = content_id(frame_id(product_names), title_encoder["id"])
+    location, made = _publish(lake, "product_embeddings", embeddings_id, write)
+    vectors = np.load(lake.fetch(location) / "embeddings.npy", mmap_mode="r", allow_pickle=False)
+    metadata = {
+        **float_metadata({"names": len(vectors), "dimensions": vectors.shape[1]}),
+        "made_now": made,
+        "location": dg.MetadataValue.path(location),
+        **clock_metadata(clock),
+    }
+    reference = {"id": embeddings_id, "location": location}
+    return dg.MaterializeResult(value=reference, metadata=metadata, data_version=dg.DataVersion(embeddings_id))
+
+
+@dg.asset(
+    key_prefix="matching",
+    group_name="matching",
+    owners=MATCHING_TEAM,
+    kinds={"faiss"},
+    ins={"products": PRODUCTS},
+    io_manager_key="reference_io",
+    code_version="1",
+)
+def product_index(
+    products: pd.DataFrame, product_names: pd.DataFrame, product_embeddings: dict, lake: Lake
+) -> dg.MaterializeResult[dict]:
+    """The catalog ready to be searched: n-gram rows, and a FAISS index that is exact where the catalog is small and
+    approximate above, with the number of probes chosen by measured recall.
+    """
+    from shelfwise.matching.index import CatalogIndex
+    from shelfwise.matching.lexical import Lexical
+
+    clock = DomainClock()
+
+    def write(directory: Path) -> None:
+        vectors = np.load(lake.fetch(product_embeddings["location"]) / "embeddings.npy", allow_pickle=False)
+        with clock:
+            lexical = Lexical.fit(product_names["name"].tolist())
+            CatalogIndex.build(products, product_names, lexical, vectors).save(directory)
+
+    catalog_id = content_id(frame_id(products), frame_id(product_names))
+    index_id = content_id(catalog_id, product_embeddings["id"])
+    location, made = _publish(lake, "product_index", index_id, write)
+    stats = json.loads((lake.fetch(location) / "index.json").read_text())["stats"]
+    metadata = {
+        **float_metadata({name: value for name, value in stats.items() if isinstance(value, int | float)}),
+        **{name: value for name, value in stats.items() if isinstance(value, str)},
+        "made_now": made,
+        "location": dg.MetadataValue.path(location),
+        **clock_metadata(clock),
+    }
+    reference = {"id": index_id, "location": location, "catalog_id": catalog_id}
+    return dg.MaterializeResult(value=reference, metadata=metadata, data_version=dg.DataVersion(index_id))
+
+
+def _positives_of(pairs: pd.DataFrame, split: str) -> pd.DataFrame:
+    chosen = pairs[(pairs["split"] == split) & (pairs["label"] == 1)]
+    return chosen[["vendor_id", "line", "product_id"]].rename(columns={"line": "vendor_title"})
+
+
+@dg.asset(
+    key_prefix="matching",
+    group_name="matching",
+    owners=MATCHING_TEAM,
+    kinds={"lightgbm"},
+    io_manager_key="reference_io",
+    code_version="1",
+)
+def matcher(
+    training_pairs: pd.DataFrame, product_index: dict, title_encoder: dict, lake: Lake
+) -> dg.MaterializeResult[dict]:
+    """The candidate matcher: encoder, n-gram weights, a listwise scorer over the best candidates and its calibration,
+    fitted on the vendors and products the encoder has not seen.
+    """
+    from shelfwise.matching.index import CatalogIndex
+    from shelfwise.matching.matcher import Matcher
+
+    clock = DomainClock()
+    lines = _positives_of(training_pairs, "valid")
+
+    def write(directory: Path) -> None:
+        index = CatalogIndex.load(lake.fetch(product_index["location"]))
+        with clock:
+            Matcher.fit(lines, index, lake.fetch(title_encoder["location"])).save(directory)
+
+    matcher_id = content_id(frame_id(lines), product_index["id"], title_encoder["id"])
+    location, made = _publish(lake, "title_matcher", matcher_id, write)
+    metadata = {
+        **float_metadata({"fitted_lines": len(lines)}),
+        "made_now": made,
+        "location": dg.MetadataValue.path(location),
+        **clock_metadata(clock),
+    }
+    reference = {"id": matcher_id, "location": location, "index": product_index, "encoder": title_encoder["id"]}
+    return dg.MaterializeResult(value=reference, metadata=metadata, data_version=dg.DataVersion(matcher_id))
+
+
+@dg.asset(
+    key_prefix="matching",
+    group_name="matching",
+    owners=MATCHING_TEAM,
+    kinds={"pandas"},
+    ins={"products": PRODUCTS},
+    io_manager_key="reference_io",
+    code_version="1",
+)
+def matcher_evaluation(
+    training_pairs: pd.DataFrame,
+    products: pd.DataFrame,
+    product_names: pd.DataFrame,
+    matcher: dict,
+    registry: ModelRegistry,
+    matching: MatchingConfig,
+    lake: Lake,
+) -> dg.MaterializeResult[dict]:
+    """The candidate on lines of vendors and products it never saw, beside the simple baselines and the champion on
+    the same lines; some of the lines have their product hidden, so that "matches nothing" is measured too.
+    """
+    from shelfwise.matching import evaluate as evaluation
+    from shelfwise.matching.index import CatalogIndex
+    from shelfwise.matching.matcher import Matcher
+
+    lines, thresholds = _positives_of(training_pairs, "test"), matching.thresholds()
+    current = registry.open().alias(TITLE_MATCHER)
+    with DomainClock() as clock:
+        candidate = Matcher.load(lake.fetch(matcher["location"]), thresholds)
+        index = CatalogIndex.load(lake.fetch(matcher["index"]["location"]))
+        result = evaluation.evaluate(candidate, index, lines, seed=matching.split_seed)
+        champion = None
+        if current is not None and current.artifact_id != matcher["id"]:
+            former = Matcher.load(lake.fetch(current.artifact), thresholds)
+            former_index = former.build_index(products, product_names)
+            against = evaluation.evaluate(former, former_index, lines, seed=matching.split_seed, baselines=False)
+            champion = against.metrics
+    value = {
+        "matcher": matcher,
+        "metrics": result.metrics,
+        "champion_metrics": champion,
+        "champion_version": current.label if current else None,
+        "about": result.about,
+        "data": {"training_pairs": frame_id(training_pairs), "catalog": matcher["index"]["catalog_id"]},
+    }
+    metadata = {**evaluation_metadata(result, champion, thresholds), **clock_metadata(clock)}
+    return dg.MaterializeResult(value=value, metadata=metadata)
+
+
+@dg.asset(
+    key_prefix="matching",
+    group_name="matching",
+    owners=MATCHING_TEAM,
+    kinds={"registry"},
+    io_manager_key="reference_io",
+    code_version="1",
+)
+def champion(matcher_evaluation: dict, registry: ModelRegistry, matching: MatchingConfig) -> dg.MaterializeResult[dict]:
+    """The matcher in production: a registered version behind the alias `champion`. The gate is asked here again, so
+    that it also holds when this asset runs on its own.
+    """
+    evaluated = matcher_evaluation["matcher"]
+    decision = gate.decide_promotion(
+        matcher_evaluation["metrics"], matcher_evaluation["champion_metrics"], matching.gate_floor_top1
+    )
+    if not decision.promote:
+        raise dg.Failure(decision.summary, metadata={"gate": table(decision.table())}, allow_retries=False)
+    versions = registry.open()
+    version = versions.register(
+        TITLE_MATCHER,
+        evaluated["location"],
+        evaluated["id"],
+        {name: float(value) for name, value in matcher_evaluation["metrics"].items()},
+        {**matcher_evaluation["data"], "encoder": evaluated["encoder"], "index": evaluated["index"]["location"]},
+    )
+    versions.promote(version)
+    metadata = {
+        "version": version.label,
+        **float_metadata({"number": version.version, "top1": matcher_evaluation["metrics"]["top1"]}),
+        "gate": table(decision.table()),
+    }
+    value = {"version": version.label, "location": version.artifact, "id": version.artifact_id}
+    return dg.MaterializeResult(value=value, metadata=metadata, data_version=dg.DataVersion(version.artifact_id))
+
+
+@dg.asset(
+    key_prefix="matching",
+    group_name="matching",
+    owners=MATCHING_TEAM,
+    kinds={"faiss"},
+    ins={"products": PRODUCTS},
+    deps=[champion],
+    io_manager_key="reference_io",
+    code_version="1",
+)
+def catalog_index(
+    products: pd.DataFrame, product_names: pd.DataFrame, registry: ModelRegistry, lake: Lake
+) -> dg.MaterializeResult[dict]:
+    """The current catalog as the champion searches it. Where the champion was trained on this very catalog, its index
+    is the one that was evaluated; else it is built with the champion's encoder and n-gram weights.
+    """
+    from shelfwise.matching.matcher import Matcher
+
+    version = registry.open().champion(TITLE_MATCHER)
+    clock = DomainClock()
+    catalog_id = content_id(frame_id(products), frame_id(product_names))
+    if version.lineage["catalog"] == catalog_id:
+        index_id, location, made = catalog_id, version.lineage["index"], False
+    else:
+        index_id = content_id(catalog_id, version.artifact_id)
+
+        def write(directory: Path) -> None:
+            with clock:
+                Matcher.load(lake.fetch(version.artifact)).build_index(products, product_names).save(directory)
+
+        location, made = _publish(lake, "catalog_index", index_id, write)
+    metadata = {
+        "champion_version": version.label,
+        **float_metadata({"products": len(products), "names": len(product_names)}),
+        "made_now": made,
+        "location": dg.MetadataValue.path(location),
+        **clock_metadata(clock),
+    }
+    value = {"id": index_id, "location": location, "champion_id": version.artifact_id}
+    return dg.MaterializeResult(value=value, metadata=metadata)

@@ -60,7 +60,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
     say("done: " + ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in catalog.counts().items()))
-    print(f"{time.monotonic() - started:.1f} s, peak memory {peak:,.0f} MiB")
+    took = time.monotonic() - started
+    print(f"{took:.1f} s ({time.process_time():.1f} s of processor time), peak memory {peak:,.0f} MiB")
     return 0
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 
 import pandas as pd
@@ -56,7 +58,23 @@ def generate(config: SyntheticConfig | None = None, progress: Callable[[str], No
 
     `progress` is called with a short sentence before each step.
     """
-    config = config or SyntheticConfig()
+    with _no_garbage_collection():
+        return _generate(config or SyntheticConfig(), progress)
+
+
+@contextmanager
+def _no_garbage_collection() -> Generator[None]:
+    """Millions of small objects that all stay alive: looking for garbage among them takes a quarter of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _generate(config: SyntheticConfig, progress: Callable[[str], None] | None) -> SyntheticCatalog:
     say = progress or (lambda sentence: None)
     say(f"growing {config.n_products:,} products")
     assortment = Assortment(config)

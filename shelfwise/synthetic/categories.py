@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,11 @@ class Leaf:
     def department(self) -> str:
         """Return the root of the category path."""
         return self.path.split(" > ", 1)[0]
+
+    @cached_property
+    def attribute_axes(self) -> tuple[Axis, ...]:
+        """Return the axes themselves, in the order in which titles name them."""
+        return tuple(AXES[name] for name in self.axes)
 
 
 def _axis(name: str, values: str, is_size: bool = False) -> Axis:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,10 +11,10 @@ import pandas as pd
 
 from shelfwise.synthetic.config import SyntheticConfig
 from shelfwise.synthetic.noise import KINDS, Line
-from shelfwise.synthetic.products import Assortment, Family, Product
+from shelfwise.synthetic.products import UNSTATED, Assortment, Family, Product
 from shelfwise.synthetic.vendors import Vendor
 from shelfwise.synthetic.vocabulary import NOT_PRODUCTS
-from shelfwise.synthetic.words import BRAND, LINE, Word, plain, stated
+from shelfwise.synthetic.words import BRAND, LINE, NOUN, STYLE, Word, plain, stated
 
 # Popularity falls with the rank like this; a vendor's file is two thirds by popularity and one third by chance.
 _ZIPF = 0.75
@@ -82,53 +83,64 @@ class Identifier:
     """Says whether what a line still states fits one catalog product only: could a person with the catalog tell?"""
 
     def __init__(self, families: list[Family]) -> None:
-        self._by_brand: dict[str, list[Family]] = {}
-        self._by_line_word: dict[str, list[Family]] = {}
+        self._whole: dict[tuple[str, tuple[str, ...]], list[Family]] = defaultdict(list)
+        self._by_brand: dict[str, list[Family]] = defaultdict(list)
+        self._by_word: dict[str, list[Family]] = defaultdict(list)
+        self._by_brand_and_word: dict[tuple[str, str], list[Family]] = defaultdict(list)
         for family in families:
-            self._by_brand.setdefault(family.brand.name, []).append(family)
-            for word in family.line:
-                self._by_line_word.setdefault(word, []).append(family)
+            brand = family.brand.name
+            self._whole[brand, family.line].append(family)
+            self._by_brand[brand].append(family)
+            for word in dict.fromkeys(family.line):
+                self._by_word[word].append(family)
+                self._by_brand_and_word[brand, word].append(family)
 
     def identifies(self, product: Product, facts: frozenset[tuple[str, str]]) -> bool:
         """Whether no catalog product other than `product` agrees with all stated facts.
 
         An attribute that the product's own title does not mention counts as stated: a line without a pack size means
-        the single item.
+        the single item. A line that names neither the brand nor a word of the product line identifies nothing.
         """
-        complete = {(LINE, word) for word in product.family.line} | {(BRAND, product.family.brand.name)}
-        if complete <= facts:
-            families = [f for f in self._by_brand.get(product.family.brand.name, ()) if f.line == product.family.line]
-        else:
-            families = self._candidates(facts)
-        if families is None:
-            return False
-        silent = [name for name, text in product.attributes().items() if not text]
-        for family in families:
-            if family is not product.family and not _family_agrees(family, facts):
+        told = {name: text for name, text in product.attributes().items() if not text or (name, text) in facts}
+        for family in self._candidates(product, facts):
+            if family is not product.family and not _family_agrees(family, facts, told):
                 continue
-            for member in family.members:
-                if member is product:
-                    continue
-                attributes = member.attributes()
-                if any(attributes.get(name) for name in silent):
-                    continue
-                if facts <= stated(member.words()):
-                    return False
-        return True
+            if any(member is not product and _member_agrees(member, told) for member in family.members):
+                return False
+        return any(fact in (BRAND, LINE) for fact, _ in facts)
 
-    def _candidates(self, facts: frozenset[tuple[str, str]]) -> list[Family] | None:
-        brand = next((text for fact, text in facts if fact == BRAND), None)
-        if brand is not None:
+    def _candidates(self, product: Product, facts: frozenset[tuple[str, str]]) -> list[Family]:
+        """Return every family that could agree with the facts."""
+        brand = product.family.brand.name if (BRAND, product.family.brand.name) in facts else None
+        words = [word for word in product.family.line if (LINE, word) in facts]
+        if brand is not None and len(words) == len(product.family.line):
+            return self._whole.get((brand, product.family.line), [])
+        if brand is not None and not words:
             return self._by_brand.get(brand, [])
-        words = sorted(text for fact, text in facts if fact == LINE)
-        lists = [self._by_line_word.get(word, []) for word in words]
-        return min(lists, key=len) if lists else None
+        if brand is not None:
+            return min((self._by_brand_and_word.get((brand, word), []) for word in words), key=len)
+        return min((self._by_word.get(word, []) for word in words), key=len) if words else []
 
 
-def _family_agrees(family: Family, facts: frozenset[tuple[str, str]]) -> bool:
-    words = {(BRAND, family.brand.name), ("style", family.style)}
-    words |= {(LINE, word) for word in family.line} | {("noun", word) for word in family.noun.split()}
-    return all(fact in words for fact in facts if fact[0] in (BRAND, LINE, "style", "noun"))
+def _family_agrees(family: Family, facts: frozenset[tuple[str, str]], told: dict[str, str]) -> bool:
+    names = {axis.name for axis in family.axes}
+    if any(text and name not in names for name, text in told.items()):
+        return False
+    known = {
+        BRAND: (family.brand.name,),
+        LINE: family.line,
+        STYLE: (family.style,),
+        NOUN: family.noun.split(),
+    }
+    return all(text in known[fact] for fact, text in facts if fact in known)
+
+
+def _member_agrees(member: Product, told: dict[str, str]) -> bool:
+    for axis, value in zip(member.family.axes, member.values, strict=True):
+        text = told.get(axis.name)
+        if text is not None and text != ("" if value == UNSTATED else axis.values[value]):
+            return False
+    return True
 
 
 def mapping_shares(n_vendors: int) -> np.ndarray:
@@ -224,7 +236,7 @@ def make_upload(
     rows, truth = [], []
     for place, ((kind, product), item) in enumerate(zip(meant, skus, strict=True)):
         sku = vendor.sku(item)
-        words = product.words() if product else tuple(plain(word, "noun") for word in rng.choice(NOT_PRODUCTS).split())
+        words = product.words() if product else tuple(plain(word, NOUN) for word in rng.choice(NOT_PRODUCTS).split())
         line = noisy_title(words, vendor, sku, rng)
         price = (product.price() if product else rng.uniform(2, 40)) * vendor.margin * rng.uniform(0.93, 1.07)
         brand = product.family.brand.name if product and rng.random() < 0.9 else None

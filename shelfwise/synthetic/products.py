@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from shelfwise.synthetic import vocabulary as vocab
-from shelfwise.synthetic.categories import AXES, LEAVES, Axis, Leaf
+from shelfwise.synthetic.categories import LEAVES, Axis, Leaf
 from shelfwise.synthetic.config import SyntheticConfig
 from shelfwise.synthetic.words import BRAND, LINE, NOUN, STYLE, Word, joined, plain
 
@@ -67,7 +67,7 @@ class Family:
     @property
     def axes(self) -> tuple[Axis, ...]:
         """Return the attribute axes of the family's category."""
-        return tuple(AXES[name] for name in self.leaf.axes)
+        return self.leaf.attribute_axes
 
 
 @dataclass(slots=True, eq=False)

@@ -18,7 +18,7 @@ from shelfwise.synthetic.pictures import draw
 
 MANIFEST = "synthetic.json"
 # Raise it when the same config would give other files than before.
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 
 
 def write(

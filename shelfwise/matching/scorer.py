@@ -22,7 +22,11 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class ScorerConfig:
-    """How the trees are grown. Below `least_positives` lines with a match, `FORMULA` is used instead."""
+    """How the trees are grown. Below `least_positives` lines with a match, `FORMULA` is used instead.
+
+    One thread by default: the data is small, and LightGBM's threads wait for each other actively, which on a machine
+    with other work took five times as long as one thread.
+    """
 
     rounds: int = 300
     leaves: int = 15
@@ -32,7 +36,7 @@ class ScorerConfig:
     row_share: float = 0.8
     folds: int = 5
     least_positives: int = 200
-    threads: int = 2
+    threads: int = 1
     seed: int = 0
 
 

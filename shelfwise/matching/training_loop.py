@@ -47,7 +47,8 @@ class DistinctProductSampler(DefaultBatchSampler):
     """
 
     def __init__(self, rows: TrainingRows, batch_size: int, passes: int, seed: int):
-        super().__init__(range(len(rows) * passes), batch_size=batch_size, drop_last=True, seed=seed)
+        indices: Any = range(len(rows) * passes)
+        super().__init__(indices, batch_size=batch_size, drop_last=True, seed=seed)
         self._positives = rows.positives.tolist()
         self._negatives = rows.negatives.tolist()
         self._passes = passes
@@ -154,7 +155,7 @@ class RetrievalEvaluator(BaseEvaluator):
         self._ids: tuple[list[list[int]], list[list[int]]] | None = None
 
     def __call__(
-        self, model: SentenceTransformer, output_path: str | None = None, epoch: int = -1, steps: int = -1
+        self, model: Any, output_path: str | None = None, epoch: int = -1, steps: int = -1
     ) -> dict[str, float]:
         """Return top1, top5 and mrr; a title that ties with the right one counts as ranked before it."""
         if self._ids is None:
@@ -222,7 +223,8 @@ class Reporter(TrainerCallback):
         )
         self._report(state, event)
 
-    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **kwargs: Any) -> None:
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        metrics = kwargs["metrics"]
         found = {name: metrics[f"eval_{name}"] for name in ("top1", "top5", "mrr")}
         listed = ", ".join(f"{name} {value:.4f}" for name, value in found.items())
         self._report(
@@ -250,7 +252,7 @@ class Trainer(SentenceTransformerTrainer):
         """Model cards name the machine and the time and would make equal trainings differ."""
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        target = Path(output_dir or self.args.output_dir)
+        target = Path(output_dir or str(self.args.output_dir))
         target.mkdir(parents=True, exist_ok=True)
         save_model(self.model, str(target / WEIGHTS))
 

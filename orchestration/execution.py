@@ -22,6 +22,7 @@ from dagster._core.storage.tags import PARTITION_NAME_TAG, RUN_KEY_TAG, SENSOR_N
 from orchestration.definitions import build_definitions
 from orchestration.jobs import QUEUE_JOB, TRAIN_JOB, UPLOAD_JOB
 from orchestration.settings import load_settings
+from resources.build import build_resources
 from sensors.uploads import UPLOADS_SENSOR
 from shelfwise.timing import covered_seconds
 
@@ -176,10 +177,11 @@ def tick_uploads_sensor(
     A request whose run key already has a run is skipped, by the rule the daemon applies, so that the daemon will not
     repeat what this did nor this what the daemon did. Returns the new cursor, the outcomes, and why nothing ran.
     """
-    definitions = build_definitions(load_settings())
-    sensor = definitions.get_repository_def().get_sensor_def(UPLOADS_SENSOR)
-    context = dg.build_sensor_context(instance=instance, cursor=cursor, definitions=definitions)
-    tick = sensor.evaluate_tick(context)
+    settings = load_settings()
+    sensor = build_definitions(settings).get_repository_def().get_sensor_def(UPLOADS_SENSOR)
+    resources = {"uploads": build_resources(settings)["uploads"]}
+    with dg.build_sensor_context(instance=instance, cursor=cursor, resources=resources) as context:
+        tick = sensor.evaluate_tick(context)
     for request in tick.dynamic_partitions_requests or []:
         instance.add_dynamic_partitions(request.partitions_def_name, list(request.partition_keys))
     outcomes, skipped = [], 0

@@ -13,7 +13,7 @@ export DAGSTER_HOME ?= $(CURDIR)/.dagster_home
 export DO_NOT_TRACK := 1
 PORT ?= 3000
 
-.PHONY: help install home demo dev test check format bench clean
+.PHONY: help install home demo dev pictures test check format bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -35,6 +35,9 @@ demo: home ## build the whole graph on the built-in catalog and match two vendor
 
 dev: home ## open the Dagster UI on http://localhost:3000 (PORT=...), with the daemon
 	@$(BIN)/dagster dev --workspace workspace.yaml --port $(PORT)
+
+pictures: home ## draw the pictures of the README from the latest runs
+	@$(BIN)/python -m orchestration.pictures
 
 test: home ## run the tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile

@@ -96,10 +96,19 @@ def _outcome(instance: dg.DagsterInstance, run_id: str, success: bool) -> RunOut
                 name = f"{evaluation.asset_key.to_user_string()}: {evaluation.check_name}"
                 outcome.failed_checks.append(f"{name}: {evaluation.description or ''}")
         elif event.is_step_failure:
-            error = event.step_failure_data.user_failure_data or event.step_failure_data.error
-            reason = getattr(error, "description", None) or getattr(error, "message", "") or ""
-            outcome.failures.append(f"{event.step_key}: {reason.strip()}")
+            outcome.failures.append(f"{event.step_key}: {_why(event.step_failure_data)}")
     return outcome
+
+
+def _why(failure: object) -> str:
+    """The reason a person can act on: what the asset said, else the first cause of the exception."""
+    said = getattr(failure, "user_failure_data", None)
+    if said is not None and said.description:
+        return said.description.strip()
+    error = getattr(failure, "error", None)
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return error.message.strip() if error is not None else "no reason was given"
 
 
 def _json(value: object) -> list:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -119,3 +120,78 @@ def decisions_picture(scores: Sequence[float], approve: float, review: float, ti
     axis.set(xlabel="score of the best candidate", ylabel="lines", title=title, xlim=(0, 1))
     axis.legend(frameon=False, fontsize=8)
     return _png(figure)
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of a lineage: its name, the group that colours it, and the nodes it is made from."""
+
+    name: str
+    group: str
+    parents: tuple[str, ...]
+
+
+def lineage_picture(nodes: Sequence[Node]) -> bytes:
+    """Draw a directed acyclic graph from top to bottom, one row per distance from the sources.
+
+    Edges that a longer path implies are left out, so that the picture can be read. Within a row, nodes are ordered by
+    the mean position of their parents, which keeps most lines from crossing (the barycentre heuristic of Sugiyama,
+    Tagawa and Toda, 1981).
+    """
+    names = {node.name for node in nodes}
+    parents = _reduced({node.name: {name for name in node.parents if name in names} for node in nodes})
+    depth: dict[str, int] = {}
+
+    def level(name: str) -> int:
+        if name not in depth:
+            depth[name] = 1 + max((level(parent) for parent in parents[name]), default=-1)
+        return depth[name]
+
+    for node in nodes:
+        level(node.name)
+    for node in nodes:  # a source stands just above what it is for
+        children = [name for name, own in parents.items() if node.name in own]
+        if not parents[node.name] and children:
+            depth[node.name] = min(depth[child] for child in children) - 1
+    rows: dict[int, list[str]] = {}
+    for node in nodes:
+        rows.setdefault(depth[node.name], []).append(node.name)
+    place: dict[str, tuple[float, float]] = {}
+    for row in sorted(rows):
+        members = rows[row]
+        # Rows alternate by a small shift, so that a line past a row does not run through its boxes.
+        shift = 0.12 if row % 2 else -0.12
+        centre = {n: float(np.mean([place[p][0] for p in parents[n]])) if parents[n] else 9.0 for n in members}
+        members.sort(key=lambda name: (centre[name], name))
+        for position, name in enumerate(members):
+            place[name] = (position - (len(members) - 1) / 2 + shift, -float(row))
+
+    colours = {"raw": "#dbe7fb", "catalog": "#e7e1f7", "staging": "#d9f0e3", "marts": "#c5e8d5"}
+    colours |= {"matching": "#fdeccb", "uploads": "#f9d9d9"}
+    widest = max(len(members) for members in rows.values())
+    figure, axes = _figure(2.3 * widest, 0.62 * len(rows))
+    axis = axes[0, 0]
+    arrow = {"arrowstyle": "-|>", "color": MUTED, "linewidth": 0.9, "shrinkA": 11, "shrinkB": 11}
+    for node in nodes:
+        for parent in parents[node.name]:
+            axis.annotate("", xy=place[node.name], xytext=place[parent], arrowprops=arrow, zorder=1)
+        box = {"boxstyle": "round,pad=0.4", "facecolor": colours.get(node.group, "#eeeeee"), "edgecolor": MUTED}
+        axis.text(*place[node.name], node.name, ha="center", va="center", fontsize=9, color=INK, bbox=box, zorder=3)
+    axis.set(xlim=(-widest / 2 - 0.15, widest / 2 + 0.15), ylim=(-len(rows) + 0.5, 0.5))
+    axis.axis("off")
+    return _png(figure)
+
+
+def _reduced(parents: Mapping[str, set[str]]) -> dict[str, list[str]]:
+    """Return the parents that no other parent descends from (the transitive reduction)."""
+    ancestors: dict[str, set[str]] = {}
+
+    def above(name: str) -> set[str]:
+        if name not in ancestors:
+            ancestors[name] = set().union(*({parent} | above(parent) for parent in parents[name]))
+        return ancestors[name]
+
+    return {
+        name: sorted(p for p in own if not any(p in above(other) for other in own if other != p))
+        for name, own in parents.items()
+    }

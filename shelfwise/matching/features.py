@@ -7,6 +7,7 @@ read it. Listwise features compare a candidate with its rivals for the same line
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,8 @@ from scipy import sparse
 
 from shelfwise.matching.index import Candidates, CatalogIndex, rank_within
 from shelfwise.matching.lexical import WordMatrix, comparable, pair_dots, split_words
+from shelfwise.matching.quantities import BARE, DIMENSIONS, PACK, neighbours, quantities, values
+from shelfwise.matching.spelling import Spelling
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,16 @@ FEATURES: tuple[Feature, ...] = (
     Feature("numbers_extra", "number of the line's words with digits that no name of the product holds", "-"),
     Feature("codes_shared", "number of model codes (letters and digits, no unit) that both hold", "+"),
     Feature("codes_conflict", "both hold model codes and share none", "-"),
-    Feature("units_shared", "number of quantities with unit (750ml, 64gb) that both hold", "+"),
-    Feature("units_conflict", "number of units for which both hold a quantity and the quantities differ", "-"),
+    Feature("title_explained", "as title_in_line, counting misspelt, shortened, glued and split words as held", "+"),
+    Feature("missing_surprise", "how unusual it is for vendors to leave out the title's words that are missing", "-"),
+    Feature("extra_surprise", "how unusual it is for vendors to add those catalog words that the product lacks", "-"),
+    Feature("quantities_shared", "number of quantities (750ml = 75cl = 25.4oz) that both hold", "+"),
+    Feature("quantities_conflict", "number of dimensions (volume, storage ...) in which the two hold others", "-"),
+    Feature("quantities_missing", "number of dimensions in which only the title holds a quantity", "-"),
+    Feature("pack_conflict", "the pack sizes differ; no pack size means one", "-"),
+    Feature("numbers_conflict", "kinds of plain number (year, one or two digits ...) in which the two differ", "-"),
+    Feature("values_in_line", "share of the title's numbers, whatever is around them, that the line holds", "+"),
+    Feature("values_in_title", "share of the line's numbers, whatever is around them, that the title holds", "+"),
     Feature("first_word", "the first word of the title is in the line", "+"),
     Feature("line_first_word", "the first word of the line is in the title", "+"),
     Feature("brand_in_line", "share of the brand's words that the line holds (missing without a brand)", "+"),
@@ -78,6 +89,10 @@ FEATURES: tuple[Feature, ...] = (
     Feature("sort_gap", "token_sort less that of the best rival", "+"),
     Feature("set_gap", "token_set less that of the best rival", "+"),
     Feature("missing_gap", "missing_in_line less that of the best (smallest) rival", "-"),
+    Feature("explained_gap", "title_explained less that of the best rival", "+"),
+    Feature("surprise_gap", "the two surprises together less those of the least surprising rival", "-"),
+    Feature("surprise_rank", "rank by the two surprises together, the least surprising first", "-"),
+    Feature("values_gap", "values_in_line less that of the best rival", "+"),
     Feature("code_gap", "code_partial less that of the best rival", "+"),
     Feature("overall_gap", "mean of seven similarities less that of the best rival", "+"),
     Feature("overall_rank", "rank by that mean", "-"),
@@ -86,35 +101,144 @@ FEATURES: tuple[Feature, ...] = (
 )
 FEATURE_NAMES = tuple(feature.name for feature in FEATURES)
 
-_UNIT = re.compile(r"\d+(?:\.\d+)?([a-z]{1,3})$")
-_UNIT_NAMES = ("ml", "oz", "g", "lb", "mm", "cm", "m", "in", "gb", "mb", "mp", "mah", "w", "v", "ghz", "mhz", "hz")
-_UNIT_NAMES += ("pk", "yr", "rpm", "l", "kg", "tb", "cl", "mw", "kw", "x")
-_UNIT_POSITION = {unit: i for i, unit in enumerate(_UNIT_NAMES)}
+_UNIT = re.compile(r"\d+(?:\.\d+)?[a-z]{1,3}$")
+USUAL_DROP, USUAL_EXTRA = 0.3, 0.2  # shares of words left out and added, where no past line tells
+PRIOR = 4.0  # past lines that these shares weigh as much as
 
 
 @dataclass
 class WordKinds:
-    """Of each word in a vocabulary: does it hold digits, is it a model code, which unit does it carry (-1: none)."""
+    """Of each word in a vocabulary: does it hold digits, is it a model code (letters and digits, no quantity)."""
 
     digits: np.ndarray
     code: np.ndarray
-    unit: np.ndarray
 
     @classmethod
     def of(cls, words: WordMatrix) -> WordKinds:
         """Classify every word of the vocabulary."""
         n = len(words.vocabulary)
         digits, code = np.zeros(n, bool), np.zeros(n, bool)
-        unit = np.full(n, -1, np.int16)
         for word, i in words.vocabulary.items():
-            has_digit = any(char.isdigit() for char in word)
-            digits[i] = has_digit
-            found = _UNIT.fullmatch(word)
-            if found and found.group(1) in _UNIT_POSITION:
-                unit[i] = _UNIT_POSITION[found.group(1)]
-            elif has_digit:
-                code[i] = (len(word) >= 4 and any(char.isalpha() for char in word)) or len(word) >= 5
-        return cls(digits, code, unit)
+            if any(char.isdigit() for char in word):
+                digits[i] = True
+                if not (_UNIT.fullmatch(word) and quantities(word)):
+                    code[i] = (len(word) >= 4 and any(char.isalpha() for char in word)) or len(word) >= 5
+        return cls(digits, code)
+
+
+class _Rows:
+    """Rows of a 0/1 matrix, collected text by text."""
+
+    def __init__(self) -> None:
+        self.columns: list[int] = []
+        self.ends: list[int] = [0]
+
+    def add(self, columns: set[int]) -> None:
+        self.columns.extend(sorted(columns))
+        self.ends.append(len(self.columns))
+
+    def matrix(self, width: int) -> sparse.csr_matrix:
+        data = np.ones(len(self.columns), np.float32)
+        columns, ends = np.array(self.columns, np.int32), np.array(self.ends, np.int32)
+        return sparse.csr_matrix((data, columns, ends), shape=(len(self.ends) - 1, width))
+
+
+@dataclass
+class Read:
+    """Texts as word features see them, one row each."""
+
+    words: sparse.csr_matrix  # words of the index's vocabulary
+    explained: sparse.csr_matrix  # title words held, or stood for by a misspelt, shortened, glued or split word
+    quantities: sparse.csr_matrix  # quantity keys of titles
+    values: sparse.csr_matrix  # numbers of titles
+    dimensions: np.ndarray  # which dimensions hold a quantity
+    unknown: np.ndarray  # words outside the vocabulary
+    unknown_digits: np.ndarray  # those with digits
+    n_values: np.ndarray  # numbers held
+
+
+class Reader:
+    """Reads texts into rows. What a word means is looked up once per word."""
+
+    def __init__(self, index: CatalogIndex):
+        self.vocabulary = index.words.vocabulary
+        n = len(index.products)
+        in_titles = np.zeros(len(self.vocabulary), bool)
+        in_titles[index.words.matrix[:n].indices] = True
+        title_words = [split_words(form) for form in index.title_forms]
+        self.spelling = Spelling({w: i for w, i in self.vocabulary.items() if in_titles[i]}, title_words)
+        title_vocabulary = list(self.spelling.words)
+        keys = sorted({key for word in title_vocabulary for key in quantities(word)})
+        self.quantity_column = {key: i for i, key in enumerate(keys)}
+        self.quantity_dimension = np.array([dimension for dimension, _ in keys], dtype=np.int64)
+        numbers = sorted({value for word in title_vocabulary for value in values(word)})
+        self.value_column = {value: i for i, value in enumerate(numbers)}
+        self._known: dict[str, tuple] = {}
+
+    def read(self, forms: Sequence[str], near: bool = True) -> Read:
+        """Read normal forms. `near`: quantities also take the neighbouring buckets (lines do, titles do not)."""
+        words, explained, amounts, numbers = _Rows(), _Rows(), _Rows(), _Rows()
+        dimensions = np.zeros((len(forms), len(DIMENSIONS)), bool)
+        unknown, unknown_digits, n_values = (np.zeros(len(forms), np.float32) for _ in range(3))
+        for i, form in enumerate(forms):
+            held, stood, amount, number = set(), set(), set(), set()
+            distinct: set[float] = set()
+            previous = ""
+            for word in split_words(form):
+                column, meanings, keys, dims, found, has_digit = self._word(word)
+                if column >= 0:
+                    held.add(column)
+                else:
+                    unknown[i] += 1
+                    unknown_digits[i] += has_digit
+                stood.update(meanings)
+                amount.update(keys[near])
+                if dims:
+                    dimensions[i, list(dims)] = True
+                if has_digit:
+                    distinct.update(values(word))
+                    number.update(found)
+                if previous:
+                    glued = self.spelling.glued(previous, word)
+                    if glued >= 0:
+                        stood.add(glued)
+                previous = word
+            n_values[i] = len(distinct)
+            words.add(held)
+            explained.add(stood)
+            amounts.add(amount)
+            numbers.add(number)
+        width = len(self.vocabulary)
+        return Read(
+            words.matrix(width),
+            explained.matrix(width),
+            amounts.matrix(len(self.quantity_column)),
+            numbers.matrix(len(self.value_column)),
+            dimensions,
+            unknown,
+            unknown_digits,
+            n_values,
+        )
+
+    def _word(self, word: str) -> tuple:
+        info = self._known.get(word)
+        if info is None:
+            if len(self._known) > 500_000:
+                self._known.clear()
+            info = self._known[word] = self._look_up(word)
+        return info
+
+    def _look_up(self, word: str) -> tuple:
+        column = self.vocabulary.get(word, -1)
+        in_title = word in self.spelling.words
+        meanings = (column,) if in_title else self.spelling.meanings(word)
+        keys = quantities(word)
+        place = self.quantity_column
+        exact = tuple(place[key] for key in keys if key in place)
+        columns = (exact, tuple(place[k] for key in keys for k in neighbours(key) if k in place))
+        numbers = tuple(self.value_column[v] for v in values(word) if v in self.value_column)
+        dims = tuple({dimension for dimension, _ in keys})
+        return column, meanings, columns, dims, numbers, any(char.isdigit() for char in word)
 
 
 class FeatureMaker:
@@ -131,8 +255,15 @@ class FeatureMaker:
         digits = self.kinds.digits.astype(np.float32)
         self.title_digits = self.titles @ digits
         self.title_codes = self.titles @ self.kinds.code.astype(np.float32)
-        self.unit_map = _unit_map(self.kinds.unit)
-        self.title_units = (self.titles @ self.unit_map).toarray() > 0
+        self.reader = Reader(index)
+        read = self.reader.read(index.title_forms, near=False)
+        self.title_quantities, self.title_values = read.quantities, read.values
+        self.title_dimensions, self.title_n_values = read.dimensions, read.n_values
+        keys = self.reader.quantity_dimension
+        self.dimension_of_key = sparse.csr_matrix(
+            (np.ones(len(keys), np.float32), (np.arange(len(keys)), keys)), shape=(len(keys), len(DIMENSIONS))
+        )
+        self._learn_surprises()
         self.first = np.array([words.vocabulary.get(_first_word(form), -1) for form in index.title_forms])
         self.squashed = [form.replace(" ", "") for form in index.title_forms]
         self.main_code = [_main_code(form, words) for form in index.title_forms]
@@ -144,6 +275,27 @@ class FeatureMaker:
         brands = ["" if b is None or b != b else str(b) for b in index.products["brand"].tolist()]
         self.brand_rows, _ = words.rows(comparable(brands))
         self.brand_words = np.diff(self.brand_rows.indptr).astype(np.float32)
+
+    def _learn_surprises(self) -> None:
+        """Learn from past lines how often vendors leave out each title word, and add each word; as -log shares.
+
+        Smoothed by the usual shares with the weight of `PRIOR` past lines.
+        """
+        index = self.index
+        n = len(index.products)
+        owner = index.name_product[n:]
+        read = self.reader.read(index.forms[n:])
+        titles = self.titles[owner]
+        present = np.asarray(titles.sum(axis=0)).ravel()
+        kept = np.asarray(titles.multiply(read.explained).sum(axis=0)).ravel()
+        used = np.asarray(read.words.sum(axis=0)).ravel()
+        extra = used - np.asarray(read.words.multiply(titles).sum(axis=0)).ravel()
+        self.drop_surprise = -np.log((present - kept + PRIOR * USUAL_DROP) / (present + PRIOR)).astype(np.float32)
+        self.extra_surprise = -np.log((extra + PRIOR * USUAL_EXTRA) / (used + PRIOR)).astype(np.float32)
+        in_titles = np.zeros(len(used), bool)
+        in_titles[self.titles.indices] = True
+        self.extra_surprise[~in_titles] = 0.0
+        self.title_surprise = self.titles @ self.drop_surprise
 
     @classmethod
     def of(cls, index: CatalogIndex) -> FeatureMaker:
@@ -158,8 +310,10 @@ class FeatureMaker:
         `prices`: of the lines, NaN where unknown.
         """
         columns: dict[str, np.ndarray] = {}
+        read = self.reader.read(found.forms)
         self._arms(found, columns)
-        self._words(found, columns)
+        self._words(found, read, columns)
+        self._quantities(found, read, columns)
         self._strings(found, columns)
         self._counts(found, prices, columns)
         self._rivals(found, columns)
@@ -172,10 +326,10 @@ class FeatureMaker:
         out["title_cosine"], out["alias_cosine"] = found.title, found.alias_score
         out["encoder"], out["fused"] = found.encoder, found.fused
 
-    def _words(self, found: Candidates, out: dict[str, np.ndarray]) -> None:
-        """Shared and missing words, by rarity, and the same for numbers, codes and units."""
-        index, words, kinds = self.index, self.index.words, self.kinds
-        lines, unknown = words.rows(found.forms)
+    def _words(self, found: Candidates, read: Read, out: dict[str, np.ndarray]) -> None:
+        """Shared and missing words by rarity, model codes, first words, brand."""
+        index, words = self.index, self.index.words
+        lines, unknown = read.words, read.unknown
         line_rarity = lines @ words.idf + unknown * words.unknown_idf
         line, product = found.line, found.product
         total = np.maximum(line_rarity[line], 1e-6)
@@ -183,11 +337,10 @@ class FeatureMaker:
         shared = gathered.multiply(self.titles[product]).tocsr()
         in_names = gathered.multiply(index.bags[product]).tocsr()
         alias_rows = np.maximum(found.alias, 0)
-        has_alias = found.alias >= 0
         weighted_lines = sparse.csr_matrix((words.idf[lines.indices], lines.indices, lines.indptr), lines.shape)
         shared_weight = shared @ words.idf
         names_weight = in_names @ words.idf
-        alias_weight = pair_dots(weighted_lines, line, words.matrix, alias_rows) * has_alias
+        alias_weight = pair_dots(weighted_lines, line, words.matrix, alias_rows) * (found.alias >= 0)
         out["line_in_title"] = shared_weight / total
         out["title_in_line"] = shared_weight / np.maximum(self.title_rarity[product], 1e-6)
         out["line_in_names"] = names_weight / total
@@ -196,34 +349,59 @@ class FeatureMaker:
         out["missing_in_line"] = self.title_rarity[product] - shared_weight
         out["missing_in_title"] = line_rarity[line] - names_weight
         out["rarest_shared"] = _row_max(shared, words.idf)
-        digits = kinds.digits.astype(np.float32)
-        unknown_digits = _unknown_with_digits(found.forms, words, unknown)
-        line_digits = (lines @ digits + unknown_digits)[line]
-        digits_names, digits_title = in_names @ digits, shared @ digits
-        out["numbers_in_title"] = np.where(line_digits > 0, digits_names / np.maximum(line_digits, 1), np.nan)
-        title_digits = self.title_digits[product]
-        out["numbers_in_line"] = np.where(title_digits > 0, digits_title / np.maximum(title_digits, 1), np.nan)
-        out["numbers_missing"] = title_digits - digits_title
-        out["numbers_extra"] = line_digits - digits_names
-        code = kinds.code.astype(np.float32)
-        out["codes_shared"] = shared @ code
-        both = ((lines @ code)[line] > 0) & (self.title_codes[product] > 0)
-        out["codes_conflict"] = (both & (in_names @ code == 0)).astype(np.float32)
-        line_units = (lines @ self.unit_map).toarray() > 0
-        shared_units = (in_names @ self.unit_map).toarray()
-        out["units_shared"] = np.asarray((shared @ self.unit_map).sum(axis=1)).ravel()
-        conflict = line_units[line] & self.title_units[product] & (shared_units == 0)
-        out["units_conflict"] = conflict.sum(axis=1)
-        first = self.first[product]
-        out["first_word"] = _holds(lines, line, first)
+        out["extra_surprise"] = (lines @ self.extra_surprise)[line] - in_names @ self.extra_surprise
+        self._codes(read, found, shared, in_names, out)
+        out["first_word"] = _holds(lines, line, self.first[product])
         line_first = np.array([words.vocabulary.get(_first_word(form), -1) for form in found.forms])
         out["line_first_word"] = _holds(self.titles, product, line_first[line])
         brand = pair_dots(lines, line, self.brand_rows, product)
-        brand_words = self.brand_words[product]
-        out["brand_in_line"] = np.where(brand_words > 0, brand / np.maximum(brand_words, 1), np.nan)
+        out["brand_in_line"] = _share(brand, self.brand_words[product])
         out["line_words"] = (np.diff(lines.indptr) + unknown)[line]
         out["line_rarity"] = line_rarity[line]
         out["line_unknown"] = unknown[line]
+        explained = read.explained[line].multiply(self.titles[product]).tocsr()
+        out["title_explained"] = (explained @ words.idf) / np.maximum(self.title_rarity[product], 1e-6)
+        out["missing_surprise"] = self.title_surprise[product] - explained @ self.drop_surprise
+
+    def _codes(
+        self,
+        read: Read,
+        found: Candidates,
+        shared: sparse.csr_matrix,
+        in_names: sparse.csr_matrix,
+        out: dict[str, np.ndarray],
+    ) -> None:
+        """Words with digits, and among them model codes."""
+        line, product = found.line, found.product
+        digits, code = self.kinds.digits.astype(np.float32), self.kinds.code.astype(np.float32)
+        line_digits = (read.words @ digits + read.unknown_digits)[line]
+        title_digits = self.title_digits[product]
+        digits_names, digits_title = in_names @ digits, shared @ digits
+        out["numbers_in_title"] = _share(digits_names, line_digits)
+        out["numbers_in_line"] = _share(digits_title, title_digits)
+        out["numbers_missing"] = title_digits - digits_title
+        out["numbers_extra"] = line_digits - digits_names
+        out["codes_shared"] = shared @ code
+        both = ((read.words @ code)[line] > 0) & (self.title_codes[product] > 0)
+        out["codes_conflict"] = both & (in_names @ code == 0)
+
+    def _quantities(self, found: Candidates, read: Read, out: dict[str, np.ndarray]) -> None:
+        """Quantities by dimension, and bare numbers."""
+        line, product = found.line, found.product
+        meeting = read.quantities[line].multiply(self.title_quantities[product]).tocsr()
+        shared = (meeting @ self.dimension_of_key).toarray() > 0
+        ours, theirs = read.dimensions[line], self.title_dimensions[product]
+        bare = np.zeros(len(DIMENSIONS), bool)
+        bare[list(BARE)] = True
+        conflict = ours & theirs & ~shared
+        out["quantities_shared"] = (shared & ~bare).sum(axis=1)
+        out["quantities_conflict"] = (conflict & ~bare).sum(axis=1)
+        out["quantities_missing"] = (theirs & ~ours & ~bare).sum(axis=1)
+        out["pack_conflict"] = (ours | theirs)[:, PACK] & ~shared[:, PACK]
+        out["numbers_conflict"] = (conflict & bare).sum(axis=1)
+        meeting_values = pair_dots(read.values, line, self.title_values, product)
+        out["values_in_line"] = _share(meeting_values, self.title_n_values[product])
+        out["values_in_title"] = _share(meeting_values, read.n_values[line])
 
     def _strings(self, found: Candidates, out: dict[str, np.ndarray]) -> None:
         """Edit-distance similarities, computed pairwise in C++ threads by rapidfuzz."""
@@ -301,6 +479,11 @@ class FeatureMaker:
         out["sort_gap"] = gap_to_rival(line, out["token_sort"])
         out["set_gap"] = gap_to_rival(line, out["token_set"])
         out["missing_gap"] = -gap_to_rival(line, -out["missing_in_line"])
+        out["explained_gap"] = gap_to_rival(line, out["title_explained"])
+        surprise = out["missing_surprise"] + out["extra_surprise"]
+        out["surprise_gap"] = -gap_to_rival(line, -surprise)
+        out["surprise_rank"] = _ranks(line, -surprise)
+        out["values_gap"] = gap_to_rival(line, np.nan_to_num(out["values_in_line"]))
         out["code_gap"] = gap_to_rival(line, out["code_partial"])
         out["overall_gap"] = gap_to_rival(line, overall)
         out["overall_rank"] = _ranks(line, overall)
@@ -392,18 +575,9 @@ def _holds(matrix: sparse.csr_matrix, rows: np.ndarray, columns: np.ndarray) -> 
     return (keys[position] == wanted).astype(np.float32)
 
 
-def _unit_map(unit: np.ndarray) -> sparse.csr_matrix:
-    """Return the 0/1 matrix from words to units."""
-    rows = np.flatnonzero(unit >= 0)
-    return sparse.csr_matrix((np.ones(len(rows), np.float32), (rows, unit[rows])), shape=(len(unit), len(_UNIT_NAMES)))
-
-
-def _unknown_with_digits(forms: list[str], words: WordMatrix, unknown: np.ndarray) -> np.ndarray:
-    out = np.zeros(len(forms), np.float32)
-    for i in np.flatnonzero(unknown).tolist():
-        missing = {word for word in split_words(forms[i]) if word not in words.vocabulary}
-        out[i] = sum(any(char.isdigit() for char in word) for word in missing)
-    return out
+def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Return part over whole, NaN where there is nothing to share in."""
+    return np.where(whole > 0, part / np.maximum(whole, 1e-6), np.nan)
 
 
 def _first_word(form: str) -> str:

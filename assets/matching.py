@@ -19,6 +19,9 @@ from shelfwise.artifacts import content_id, exists, frame_id
 from shelfwise.matching import gate
 from shelfwise.timing import DomainClock
 
+# Part of the content ids: raise one when the same inputs would give another artifact than before.
+EMBEDDINGS_VERSION, INDEX_VERSION, MATCHER_VERSION = "1", "1", "1"
+
 PRODUCTS = dg.AssetIn(["staging", "stg_products"])
 POSITIVES = dg.AssetIn(["marts", "labelled_positives"])
 
@@ -139,7 +142,7 @@ def _publish(lake: Lake, kind: str, artifact_id: str, write: Callable[[Path], No
     owners=MATCHING_TEAM,
     kinds={"torch", "numpy"},
     io_manager_key="reference_io",
-    code_version="1",
+    code_version=EMBEDDINGS_VERSION,
 )
 def product_embeddings(product_names: pd.DataFrame, title_encoder: dict, lake: Lake) -> dg.MaterializeResult[dict]:
     """The candidate encoder's vector of every name of every product, as an array beside the names' order."""
@@ -153,7 +156,7 @@ def product_embeddings(product_names: pd.DataFrame, title_encoder: dict, lake: L
             vectors = embed_names(product_names, TitleEncoder.load(lake.fetch(title_encoder["location"])))
         np.save(directory / "embeddings.npy", vectors, allow_pickle=False)
 
-    embeddings_id = content_id(frame_id(product_names), title_encoder["id"])
+    embeddings_id = content_id(EMBEDDINGS_VERSION, frame_id(product_names), title_encoder["id"])
     location, made = _publish(lake, "product_embeddings", embeddings_id, write)
     vectors = np.load(lake.fetch(location) / "embeddings.npy", mmap_mode="r", allow_pickle=False)
     metadata = {
@@ -173,7 +176,7 @@ def product_embeddings(product_names: pd.DataFrame, title_encoder: dict, lake: L
     kinds={"faiss"},
     ins={"products": PRODUCTS},
     io_manager_key="reference_io",
-    code_version="1",
+    code_version=INDEX_VERSION,
 )
 def product_index(
     products: pd.DataFrame, product_names: pd.DataFrame, product_embeddings: dict, lake: Lake
@@ -193,7 +196,7 @@ def product_index(
             CatalogIndex.build(products, product_names, lexical, vectors).save(directory)
 
     catalog_id = content_id(frame_id(products), frame_id(product_names))
-    index_id = content_id(catalog_id, product_embeddings["id"])
+    index_id = content_id(INDEX_VERSION, catalog_id, product_embeddings["id"])
     location, made = _publish(lake, "product_index", index_id, write)
     stats = json.loads((lake.fetch(location) / "index.json").read_text())["stats"]
     metadata = {
@@ -218,7 +221,7 @@ def _positives_of(pairs: pd.DataFrame, split: str) -> pd.DataFrame:
     owners=MATCHING_TEAM,
     kinds={"lightgbm"},
     io_manager_key="reference_io",
-    code_version="1",
+    code_version=MATCHER_VERSION,
 )
 def matcher(
     training_pairs: pd.DataFrame, product_index: dict, title_encoder: dict, lake: Lake
@@ -226,6 +229,7 @@ def matcher(
     """The candidate matcher: encoder, n-gram weights, a listwise scorer over the best candidates and its calibration,
     fitted on the vendors and products the encoder has not seen.
     """
+    from shelfwise.matching.features import FEATURE_NAMES
     from shelfwise.matching.index import CatalogIndex
     from shelfwise.matching.matcher import Matcher
 
@@ -237,7 +241,8 @@ def matcher(
         with clock:
             Matcher.fit(lines, index, lake.fetch(title_encoder["location"])).save(directory)
 
-    matcher_id = content_id(frame_id(lines), product_index["id"], title_encoder["id"])
+    made_with = (MATCHER_VERSION, FEATURE_NAMES, product_index["id"], title_encoder["id"])
+    matcher_id = content_id(made_with, frame_id(lines))
     location, made = _publish(lake, "title_matcher", matcher_id, write)
     metadata = {
         **float_metadata({"fitted_lines": len(lines)}),
@@ -280,21 +285,29 @@ def matcher_evaluation(
         candidate = Matcher.load(lake.fetch(matcher["location"]), thresholds)
         index = CatalogIndex.load(lake.fetch(matcher["index"]["location"]))
         result = evaluation.evaluate(candidate, index, lines, seed=matching.split_seed)
-        champion = None
+        champion, unusable = None, None
         if current is not None and current.artifact_id != matcher["id"]:
-            former = Matcher.load(lake.fetch(current.artifact), thresholds)
-            former_index = former.build_index(products, product_names)
-            against = evaluation.evaluate(former, former_index, lines, seed=matching.split_seed, baselines=False)
-            champion = against.metrics
+            try:
+                former = Matcher.load(lake.fetch(current.artifact), thresholds)
+            except ValueError as error:
+                # Code that cannot read the champion any more: refusing every candidate would leave no way out.
+                unusable = str(error)
+            else:
+                former_index = former.build_index(products, product_names)
+                against = evaluation.evaluate(former, former_index, lines, seed=matching.split_seed, baselines=False)
+                champion = against.metrics
     value = {
         "matcher": matcher,
         "metrics": result.metrics,
         "champion_metrics": champion,
         "champion_version": current.label if current else None,
+        "champion_unusable": unusable,
         "about": result.about,
         "data": {"training_pairs": frame_id(training_pairs), "catalog": matcher["index"]["catalog_id"]},
     }
     metadata = {**evaluation_metadata(result, champion, thresholds), **clock_metadata(clock)}
+    if unusable:
+        metadata["champion_unusable"] = unusable
     return dg.MaterializeResult(value=value, metadata=metadata)
 
 
@@ -342,7 +355,7 @@ def champion(matcher_evaluation: dict, registry: ModelRegistry, matching: Matchi
     ins={"products": PRODUCTS},
     deps=[champion],
     io_manager_key="reference_io",
-    code_version="1",
+    code_version=INDEX_VERSION,
 )
 def catalog_index(
     products: pd.DataFrame, product_names: pd.DataFrame, registry: ModelRegistry, lake: Lake
@@ -358,7 +371,7 @@ def catalog_index(
     if version.lineage["catalog"] == catalog_id:
         index_id, location, made = catalog_id, version.lineage["index"], False
     else:
-        index_id = content_id(catalog_id, version.artifact_id)
+        index_id = content_id(INDEX_VERSION, catalog_id, version.artifact_id)
 
         def write(directory: Path) -> None:
             with clock:

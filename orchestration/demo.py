@@ -107,16 +107,18 @@ def _summary(settings: Settings, instance: dg.DagsterInstance, outcomes: list[Ru
         f"Thresholds   approve ≥ {settings.approve:g} (right {evaluation['approved_precision']:.1%} of the time, "
         f"{evaluation['approved_coverage']:.1%} of lines), review ≥ {settings.review:g}"
     )
-    print(f"{'Uploads':<36}{'lines':>7}{'approved':>10}{'review':>9}{'no match':>10}")
-    for key in sorted(instance.get_dynamic_partitions("upload_files")):
+    keys = sorted(instance.get_dynamic_partitions("upload_files"))
+    width = max(map(len, keys), default=0) + 3
+    print(f"{'Uploads':<{width}}{'lines':>7}{'approved':>10}{'review':>9}{'no match':>10}")
+    for key in keys:
         wanted = dg.AssetRecordsFilter(asset_key=dg.AssetKey(["uploads", "upload_matches"]), asset_partitions=[key])
         found = instance.fetch_materializations(wanted, limit=1).records
         if not found:
-            print(f"   {key:<33}set aside: see its 'readable' check in the UI")
+            print(f"   {key:<{width - 3}}  set aside: see its 'readable' check in the UI")
             continue
         values = {n: getattr(v, "value", v) for n, v in found[0].asset_materialization.metadata.items()}
         print(
-            f"   {key:<33}{values['lines']:>7,.0f}{values['approved_share']:>10.1%}"
+            f"   {key:<{width - 3}}{values['lines']:>7,.0f}{values['approved_share']:>10.1%}"
             f"{values['review_share']:>9.1%}{values['no_match_share']:>10.1%}"
         )
     # Counted from the start of the process: the imports are part of what a user waits for.

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
 import dagster as dg
@@ -190,7 +190,7 @@ def tick_uploads_sensor(
     sensor = build_definitions(settings).get_repository_def().get_sensor_def(UPLOADS_SENSOR)
     resources = {"uploads": build_resources(settings)["uploads"]}
     with dg.build_sensor_context(instance=instance, cursor=cursor, resources=resources) as context:
-        tick = sensor.evaluate_tick(context)
+        tick = cast("dg.SensorResult", sensor(context))
     for request in tick.dynamic_partitions_requests or []:
         instance.add_dynamic_partitions(request.partitions_def_name, list(request.partition_keys))
     outcomes, skipped = [], 0
@@ -202,7 +202,9 @@ def tick_uploads_sensor(
         say(f"   the uploads sensor saw {request.partition_key}")
         tags = {**request.tags, **tags, PARTITION_NAME_TAG: request.partition_key}
         outcomes.append(run_job(upload_job, instance, tags, say))
-    reason = tick.skip_message or (f"{skipped} file(s) were matched before" if skipped else None)
+    reason = getattr(tick.skip_reason, "skip_message", tick.skip_reason)
+    if skipped:
+        reason = f"{skipped} file(s) were matched before"
     return tick.cursor, outcomes, reason
 
 

@@ -1,0 +1,1 @@
+"""What measures quality and speed. `make bench` runs it all; see benchmarks/README.md."""

@@ -4,7 +4,15 @@
 `store` lists and reads the uploads folder and sets bad files aside; `decide` says which files are new.
 """
 
-from shelfwise.contract.decide import Decision, SensorState, decide, decode_cursor, encode_cursor, run_key
+from shelfwise.contract.decide import (
+    Decision,
+    SensorState,
+    decide,
+    decode_cursor,
+    encode_cursor,
+    remembered,
+    run_key,
+)
 from shelfwise.contract.reader import TableRead, check_mappings, fingerprint, list_tables, read_table
 from shelfwise.contract.repairs import Repair
 from shelfwise.contract.storage import ListingError
@@ -32,6 +40,7 @@ __all__ = [
     "list_tables",
     "parse_upload",
     "read_table",
+    "remembered",
     "run_key",
     "schema",
     "set_aside",

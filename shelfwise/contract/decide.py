@@ -1,7 +1,9 @@
 """Which uploaded files are new and whole: a pure function of what is listed now and what was seen before.
 
 The rules:
-- A content (key and etag) is requested once. New content under a known key is requested again.
+- A content (key and etag) is requested once. New content under a known key is requested again, and so is an older
+  content that comes back after another: what was made of the one in between is no longer what the file says. Requests
+  of a key are counted, because a run key that was used before would start nothing.
 - A local file may still be written: it waits until a second look finds the same content and its last change is at
   least `settle_seconds` old (a time in the future, from another clock, is as good as old). Objects in a store appear
   whole and are requested at once.
@@ -26,10 +28,17 @@ class CursorError(ValueError):
 
 @dataclass(frozen=True)
 class SensorState:
-    """What the sensor remembers: the last requested etag per key, and (etag, size) of files that wait."""
+    """What the sensor remembers: the last requested etag per key, (etag, size) of files that wait, and how many
+    requests were made per key.
+    """
 
     seen: Mapping[str, str] = field(default_factory=dict)
     pending: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    requests: Mapping[str, int] = field(default_factory=dict)
+
+    def revision(self, key: str) -> int:
+        """How many requests of a key came before its last one."""
+        return self.requests[key] - 1
 
 
 @dataclass(frozen=True)
@@ -59,7 +68,7 @@ class Decision:
 
 def decide(listed: Iterable[UploadFile], state: SensorState, *, now: float, settle_seconds: float = 5.0) -> Decision:
     """Decide what to request, by the rules above. `now` is in seconds since 1970; nothing is modified."""
-    seen, pending = dict(state.seen), {}
+    seen, pending, requests = dict(state.seen), {}, dict(state.requests)
     new: list[UploadFile] = []
     waiting: dict[str, str] = {}
     for file in sorted(listed, key=lambda file: file.key):
@@ -72,7 +81,8 @@ def decide(listed: Iterable[UploadFile], state: SensorState, *, now: float, sett
         else:
             new.append(file)
             seen[file.key] = file.etag
-    return Decision(new, SensorState(seen, pending), waiting)
+            requests[file.key] = requests.get(file.key, 0) + 1
+    return Decision(new, SensorState(seen, pending, requests), waiting)
 
 
 def _unsettled(file: UploadFile, state: SensorState, now: float, settle_seconds: float) -> str | None:
@@ -87,22 +97,39 @@ def _unsettled(file: UploadFile, state: SensorState, now: float, settle_seconds:
     return None
 
 
-def run_key(file: UploadFile) -> str:
-    """What Dagster remembers a run by: one per content."""
-    return f"{file.key}:{file.etag}"
+def run_key(file: UploadFile, revision: int = 0) -> str:
+    """What Dagster remembers a run by: one per content and appearance, the same when a tick is evaluated again."""
+    return f"{file.key}:{file.etag}:r{revision}" if revision else f"{file.key}:{file.etag}"
+
+
+def remembered(requests: Iterable[tuple[str, str | None, int]]) -> SensorState:
+    """The state behind requests that were made: (key, etag, revision), oldest first.
+
+    An etag of None stands for a request that came to nothing because its run was interrupted: the file counts as
+    unseen, and its next request gets a run key of its own.
+    """
+    seen: dict[str, str] = {}
+    counts: dict[str, int] = {}
+    for key, etag, revision in requests:
+        seen.pop(key, None)
+        if etag is not None:
+            seen[key] = etag
+        counts[key] = max(revision + 1, counts.get(key, 0))
+    return SensorState(seen, {}, counts)
 
 
 def encode_cursor(state: SensorState) -> str:
     """The state as text, the same text for the same state."""
     pending = {key: list(value) for key, value in state.pending.items()}
-    return json.dumps({"version": CURSOR_VERSION, "seen": dict(state.seen), "pending": pending}, sort_keys=True)
+    value = {"version": CURSOR_VERSION, "seen": dict(state.seen), "pending": pending, "requests": dict(state.requests)}
+    return json.dumps(value, sort_keys=True)
 
 
 def decode_cursor(cursor: str | None) -> SensorState:
     """The state behind a cursor; none (a sensor that never ran) is the empty state.
 
     Raises CursorError for anything else that `encode_cursor` did not write. Resetting the cursor in the UI is safe:
-    every file is requested again, and Dagster skips the run keys it knows.
+    the sensor then remembers by the runs it started (`remembered`).
     """
     if not cursor:
         return SensorState()
@@ -112,12 +139,15 @@ def decode_cursor(cursor: str | None) -> SensorState:
             raise ValueError(f"version {value['version']}, not {CURSOR_VERSION}")
         seen = {_text(key): _text(etag) for key, etag in value["seen"].items()}
         pending = {_text(key): (_text(etag), int(size)) for key, (etag, size) in value["pending"].items()}
+        requests = {_text(key): int(number) for key, number in value["requests"].items()}
+        if not seen.keys() <= requests.keys():
+            raise ValueError("files were seen that were never requested")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CursorError(
             f"the uploads sensor cannot read its cursor ({error!r}). Reset the cursor in the UI: files that were "
             "processed are not processed again"
         ) from error
-    return SensorState(seen, pending)
+    return SensorState(seen, pending, requests)
 
 
 def _text(value: object) -> str:

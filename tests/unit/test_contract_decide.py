@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shelfwise.contract import SensorState, UploadFile, decide, decode_cursor, encode_cursor, run_key
+from shelfwise.contract import SensorState, UploadFile, decide, decode_cursor, encode_cursor, remembered, run_key
 from shelfwise.contract.decide import CursorError
 
 NOW = 1_000_000.0
@@ -26,7 +26,8 @@ def tick(
     files: list[UploadFile], state: SensorState | None = None, now: float = NOW, settle: float = 5
 ) -> tuple[list[str], SensorState, dict[str, str]]:
     decision = decide(files, state or SensorState(), now=now, settle_seconds=settle)
-    return [run_key(file) for file in decision.new], decision.state, decision.waiting
+    keys = [run_key(file, decision.state.revision(file.key)) for file in decision.new]
+    return keys, decision.state, decision.waiting
 
 
 def test_a_local_file_is_requested_on_the_second_look() -> None:
@@ -69,16 +70,44 @@ def test_objects_in_a_store_are_whole_at_once_and_settling_can_be_switched_off()
 def test_changed_content_is_requested_again_and_a_deleted_file_stays_known() -> None:
     _, state, _ = tick([remote(etag="e1")])
     new, state, _ = tick([remote(etag="e2")], state)
-    assert new == ["v/a.csv:e2"]
+    assert new == ["v/a.csv:e2:r1"]
     new, state, _ = tick([], state)
     assert (new, dict(state.seen)) == ([], {"v/a.csv": "e2"})
     assert tick([remote(etag="e2")], state)[0] == []
 
 
+def test_an_older_content_that_comes_back_is_requested_under_a_key_of_its_own() -> None:
+    state, keys = SensorState(), []
+    for etag in ("e1", "e2", "e2", "e1", "e1", "e2"):
+        new, state, _ = tick([remote(etag=etag)], state)
+        keys += new
+    assert keys == ["v/a.csv:e1", "v/a.csv:e2:r1", "v/a.csv:e1:r2", "v/a.csv:e2:r3"]
+
+
+def test_a_tick_that_is_evaluated_again_asks_for_the_same_run_keys() -> None:
+    _, state, _ = tick([remote(etag="e1")])
+    assert tick([remote(etag="e2")], state)[0] == tick([remote(etag="e2")], state)[0] == ["v/a.csv:e2:r1"]
+
+
+def test_without_a_cursor_the_requests_made_so_far_are_the_memory() -> None:
+    state = remembered([("v/a.csv", "e1", 0), ("v/b.csv", "b1", 0), ("v/a.csv", "e2", 1)])
+    assert tick([remote(etag="e2"), remote("v/b.csv", "b1")], state)[0] == []
+    assert tick([remote(etag="e1"), remote("v/b.csv", "b1")], state)[0] == ["v/a.csv:e1:r2"]
+    assert remembered([]) == SensorState()
+
+
+def test_what_was_interrupted_is_requested_again_under_a_new_key() -> None:
+    assert tick([remote(etag="e1")], remembered([("v/a.csv", None, 0)]))[0] == ["v/a.csv:e1:r1"]
+    earlier_is_stale = remembered([("v/a.csv", "e1", 0), ("v/a.csv", None, 1)])
+    assert tick([remote(etag="e1")], earlier_is_stale)[0] == ["v/a.csv:e1:r2"]
+    repeated = remembered([("v/a.csv", None, 0), ("v/a.csv", "e1", 1)])
+    assert tick([remote(etag="e1")], repeated)[0] == []
+
+
 def test_uploads_of_the_same_second_are_both_requested() -> None:
     new, state, _ = tick([remote("v/a.csv", "e1"), remote("v/b.csv", "e2")])
     assert new == ["v/a.csv:e1", "v/b.csv:e2"]
-    assert tick([remote("v/a.csv", "e3"), remote("v/b.csv", "e2")], state)[0] == ["v/a.csv:e3"]
+    assert tick([remote("v/a.csv", "e3"), remote("v/b.csv", "e2")], state)[0] == ["v/a.csv:e3:r1"]
 
 
 def test_one_file_that_waits_does_not_hold_up_others() -> None:
@@ -108,7 +137,7 @@ LISTINGS = st.lists(st.dictionaries(KEYS, st.sampled_from(["e1", "e2", "e3"])), 
 def test_a_content_is_never_requested_twice_in_a_row_and_none_is_forgotten(
     listings: list[dict[str, str]], whole: bool
 ) -> None:
-    state, last = SensorState(), {}
+    state, last, used = SensorState(), {}, set()
     for listed in listings:
         files = [UploadFile(key, etag, 1, NOW - 60, whole) for key, etag in listed.items()]
         state = decode_cursor(encode_cursor(state))
@@ -116,6 +145,9 @@ def test_a_content_is_never_requested_twice_in_a_row_and_none_is_forgotten(
         for file in decision.new:
             assert last.get(file.key) != file.etag
             last[file.key] = file.etag
+            name = run_key(file, decision.state.revision(file.key))
+            assert name not in used, "Dagster starts nothing under a run key it knows"
+            used.add(name)
         state = decision.state
         assert dict(state.seen) == last
         assert set(listed) <= {file.key for file in decision.new} | set(decision.waiting) | {
@@ -126,11 +158,12 @@ def test_a_content_is_never_requested_twice_in_a_row_and_none_is_forgotten(
 
 
 def test_the_cursor_survives_a_round_trip() -> None:
-    state = SensorState({"v/ä.csv": "e1"}, {"v/b.csv": ("e2", 5)})
+    state = SensorState({"v/ä.csv": "e1"}, {"v/b.csv": ("e2", 5)}, {"v/ä.csv": 3})
     assert decode_cursor(encode_cursor(state)) == state
     assert decode_cursor(None) == decode_cursor("") == SensorState()
-    shuffled = SensorState(dict(reversed([("a/a.csv", "1"), ("b/b.csv", "2")])))
-    assert encode_cursor(shuffled) == encode_cursor(SensorState({"a/a.csv": "1", "b/b.csv": "2"}))
+    counts = {"a/a.csv": 1, "b/b.csv": 1}
+    shuffled = SensorState(dict(reversed([("a/a.csv", "1"), ("b/b.csv", "2")])), {}, counts)
+    assert encode_cursor(shuffled) == encode_cursor(SensorState({"a/a.csv": "1", "b/b.csv": "2"}, {}, counts))
 
 
 @pytest.mark.parametrize(
@@ -140,10 +173,12 @@ def test_the_cursor_survives_a_round_trip() -> None:
         "not json",
         "[]",
         "{}",
-        json.dumps({"version": 2, "seen": {}, "pending": {}}),
-        json.dumps({"version": 1, "seen": [], "pending": {}}),
-        json.dumps({"version": 1, "seen": {"a": None}, "pending": {}}),
-        json.dumps({"version": 1, "seen": {}, "pending": {"a": "e"}}),
+        json.dumps({"version": 2, "seen": {}, "pending": {}, "requests": {}}),
+        json.dumps({"version": 1, "seen": [], "pending": {}, "requests": {}}),
+        json.dumps({"version": 1, "seen": {"a": None}, "pending": {}, "requests": {"a": 1}}),
+        json.dumps({"version": 1, "seen": {}, "pending": {"a": "e"}, "requests": {}}),
+        json.dumps({"version": 1, "seen": {}, "pending": {}}),
+        json.dumps({"version": 1, "seen": {"a": "e"}, "pending": {}, "requests": {}}),
         "[" * 100_000,
     ],
 )

@@ -30,17 +30,16 @@ def evaluation_metadata(
         if row["baseline"] in BASELINE_NAMES:
             bars[BASELINE_NAMES[row["baseline"]]] = {k: v for k, v in row.items() if k != "baseline"}
     curve = result.curve
-    # The curve counts answers that are right; the share of lines answered is what a person reads off the axis.
     points = {"Shelfwise": (curve["coverage"], curve["precision"])}
     approved = (metrics["approved_coverage"], metrics["approved_precision"])
     finite = {name: value for name, value in metrics.items() if value == value}
     return {
-        **float_metadata(finite),
-        **({f"champion_{name}": float(champion[name]) for name in ("top1", "top5", "mrr")} if champion else {}),
         "accuracy": picture(accuracy_picture(bars), "accuracy beside the baselines"),
         "precision_against_coverage": picture(precision_coverage_picture(points, approved), "precision and coverage"),
-        "thresholds": f"approve at {thresholds.approve:g} or above, review at {thresholds.review:g} or above",
-        "slices": table(result.slices, 60),
         "examples": table(result.examples, 40),
+        "slices": table(result.slices, 60),
+        "thresholds": f"approve at {thresholds.approve:g} or above, review at {thresholds.review:g} or above",
         "about": result.about,
+        **({f"champion_{name}": float(champion[name]) for name in ("top1", "top5", "mrr")} if champion else {}),
+        **float_metadata(finite),
     }

@@ -73,7 +73,7 @@ def precision_coverage_picture(
         axis.plot(coverage, precision, label=name, color=colours[index % len(colours)], linewidth=width)
     if approve_point is not None:
         axis.plot(*approve_point, "o", color=GOOD, markersize=8, label="auto-approved")
-    axis.set(xlabel="coverage: share of lines answered", ylabel="precision of the answers", xlim=(0, 1), ylim=(0, 1.02))
+    axis.set(xlabel="coverage: share of matchable lines answered rightly", ylabel="precision of the answers", xlim=(0, 1), ylim=(0, 1.02))
     axis.set_title("Precision against coverage, lines of unseen vendors")
     axis.grid(alpha=0.25)
     axis.legend(frameon=False, fontsize=8, loc="lower left")
@@ -100,7 +100,7 @@ def accuracy_picture(metrics: Mapping[str, Mapping[str, float]]) -> bytes:
             axis.text(0.01, position, f"{value:.3f}", va="center", color="white", fontsize=8)
     axis.set_yticks(positions, names)
     axis.set(xlim=(0, 1), title="Accuracy on unseen vendors, 95 % intervals")
-    axis.legend(frameon=False, fontsize=8, loc="lower right")
+    axis.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.06), ncols=2)
     return _png(figure)
 
 

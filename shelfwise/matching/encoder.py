@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -50,6 +51,9 @@ class TitleEncoder:
         `plain=False` runs it through sentence-transformers whatever its modules are.
         Raises FileNotFoundError where the directory holds no model.
         """
+        # Read when OpenMP is loaded, with torch. Threads that spin while they wait for each other quarter the speed on
+        # two cores that other steps use too, and bring nothing on idle ones.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         path = Path(directory)
         if not (path / "config.json").exists() and not (path / "modules.json").exists():
             raise FileNotFoundError(f"no encoder in {path}: neither config.json nor modules.json is there")

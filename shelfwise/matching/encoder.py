@@ -51,8 +51,8 @@ class TitleEncoder:
         `plain=False` runs it through sentence-transformers whatever its modules are.
         Raises FileNotFoundError where the directory holds no model.
         """
-        # Read when OpenMP is loaded, with torch. Threads that spin while they wait for each other quarter the speed on
-        # two cores that other steps use too, and bring nothing on idle ones.
+        # Read when OpenMP is loaded, with torch. Threads that spin while they wait for each other left a
+        # third of the speed on two cores that other processes used too.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         path = Path(directory)
         if not (path / "config.json").exists() and not (path / "modules.json").exists():

@@ -329,7 +329,7 @@ def _prepare_environment(config: EncoderConfig) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    # OpenMP threads that spin while they wait made training fifteen times slower on two cores that others used too.
+    # OpenMP threads that spin while they wait made training many times slower on two cores that others used too.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import torch
 

@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.common import ROOT, about, child_environment, emit, run_measured, say
+from benchmarks.common import ROOT, about, child_environment, emit, run_measured, say, settings
 from shelfwise.artifacts import atomic_write_json, content_id
 from shelfwise.contract import fingerprint, parse_upload
 from shelfwise.contract.store import UploadStore
@@ -218,8 +218,7 @@ def _source_id() -> str:
 
 def _run_id(data: str) -> str:
     uploads = sorted((file.key, file.etag) for file in UploadStore(data).list())
-    environment = {k: v for k, v in os.environ.items() if k.startswith("SHELFWISE_") and "BENCH" not in k}
-    return content_id(fingerprint(data), uploads, environment, _source_id())[:10]
+    return content_id(fingerprint(data), uploads, settings(), _source_id())[:10]
 
 
 # ---- what the champion of a lake does --------------------------------------------------------------------------------

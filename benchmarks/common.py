@@ -89,6 +89,17 @@ def about(benchmark: str) -> dict[str, Any]:
         "machine": machine(),
         "load_before": round(os.getloadavg()[0], 2),
         "versions": versions(),
+        "settings": settings(),
+    }
+
+
+def settings() -> dict[str, str]:
+    """Return the project's settings that were given in the environment; where things lie is left out."""
+    places = ("SHELFWISE_DATA", "SHELFWISE_LAKE", "SHELFWISE_CACHE", "SHELFWISE_BENCH_DATA")
+    return {
+        name: value
+        for name, value in sorted(os.environ.items())
+        if name.startswith("SHELFWISE_") and name not in places
     }
 
 

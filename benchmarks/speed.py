@@ -164,7 +164,9 @@ def shelfwise_process(work: Path) -> dict[str, Any]:
     seconds = time.perf_counter() - began
     inside = sum(stages.seconds.get(name, 0.0) for name in ("encode", "retrieve", "features", "score"))
     best = matches[matches["rank"] == 1].set_index("line_id")["product_id"].reindex(lines["line_id"])
-    lines[["truth_product_id"]].assign(predicted=best.fillna("").to_numpy()).to_parquet(work / "answers.parquet")
+    # The header is row 1 of the file: row 2 is the first line, which the others call 0.
+    answers = pd.DataFrame({"row": lines["row"].to_numpy() - 2, "predicted": best.fillna("").to_numpy()})
+    answers.assign(truth_product_id=lines["truth_product_id"].to_numpy()).to_parquet(work / "answers.parquet")
     return {
         "lines": len(lines),
         "seconds": seconds,
@@ -272,7 +274,8 @@ def top1(work: Path, seed: int = 0) -> dict[str, dict[str, float]]:
     found = {"shelfwise": ratio(ours)}
     for name in RIVALS:
         theirs = pd.read_parquet(work / f"{name}.parquet")
-        found[name] = ratio(theirs) | {"shelfwise_on_these_lines": ratio(ours.iloc[theirs["row"]])["top1"]}
+        same = ours.set_index("row").reindex(theirs["row"])
+        found[name] = ratio(theirs) | {"shelfwise_on_these_lines": ratio(same)["top1"]}
     return found
 
 

@@ -1,0 +1,62 @@
+"""Pictures of benchmark results, each a function from a benchmark's object to PNG bytes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+from shelfwise.plots import ACCENT, INK, MUTED, precision_coverage_picture
+
+CURVES = {
+    "Shelfwise": "Shelfwise",
+    "char_tfidf": "character n-gram TF-IDF",
+    "char_tfidf_names": "the same, with past lines",
+}
+
+
+def precision_coverage(result: Mapping[str, Any]) -> bytes:
+    """Draw precision against coverage of a catalog benchmark, the simple baselines beside it."""
+    curves = {
+        label: (result["curves"][name]["coverage"], result["curves"][name]["precision"])
+        for name, label in CURVES.items()
+        if name in result["curves"]
+    }
+    point = result.get("approved_point")
+    return precision_coverage_picture(curves, tuple(point) if point and None not in point else None)
+
+
+def speed_accuracy(result: Mapping[str, Any]) -> bytes:
+    """Draw lines per second against top-1 for Shelfwise and what people use for the same task; 95 % intervals."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axis = figure.subplots()
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.tick_params(colors=INK, labelsize=8)
+    everybody = [("Shelfwise", result, ACCENT)]
+    everybody += [(rival["label"].split(",")[0], rival, MUTED) for rival in result["rivals"].values()]
+    for (label, one, colour), above in zip(everybody, (True, True, True, False), strict=False):
+        x, y = one["lines_per_second"], one["top1"]
+        low, high = one.get("top1_low"), one.get("top1_high")
+        if low is not None and high is not None:
+            axis.errorbar(x, y, [[max(y - low, 0)], [max(high - y, 0)]], color=colour, capsize=3, linewidth=1)
+        axis.plot(x, y, "o", color=colour, markersize=7)
+        axis.annotate(
+            f"{label}\n{x:,.0f} lines/s, {y:.3f}",
+            (x, y),
+            xytext=(8, 6 if above else -22),
+            textcoords="offset points",
+            fontsize=8,
+            color=INK,
+        )
+    speeds = [one["lines_per_second"] for _, one, _ in everybody]
+    axis.set_xscale("log")
+    axis.set(xlim=(min(speeds) / 2, max(speeds) * 8), ylim=(0, 1), ylabel="top-1", xlabel="lines per second (log)")
+    axis.set_title(f"{result['lines']:,} lines, {result['products']:,} products, two cores", fontsize=10)
+    axis.grid(alpha=0.25)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()

@@ -1,0 +1,396 @@
+"""Renders RESULTS.md from the kept objects: `python -m benchmarks.report`. Nothing in it is typed by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.common import ROOT
+
+RESULTS = ROOT / "benchmarks" / "results"
+REPORT = ROOT / "benchmarks" / "RESULTS.md"
+Result = Mapping[str, Any]
+
+BASELINE_LABELS = {
+    "exact": "exact match",
+    "exact_names": "exact match, with past lines",
+    "token_jaccard": "token Jaccard",
+    "token_jaccard_names": "token Jaccard, with past lines",
+    "char_tfidf": "character n-gram TF-IDF",
+    "char_tfidf_names": "character n-gram TF-IDF, with past lines",
+}
+TITLES = {
+    "pricerunner": "PriceRunner: real offers of vendors never seen",
+    "pricerunner_withheld": "PriceRunner, a tenth of the held-out products withheld",
+    "synthetic": "The synthetic catalog, lines of vendors never seen",
+}
+MORE_FOLDS = "pricerunner_fold"  # folds beside the first are in the summary only
+
+
+# ---- targets ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Target:
+    """A number the project has to reach: which benchmark measures it, where it stands in its object."""
+
+    what: str
+    benchmark: str
+    path: str
+    sign: str
+    wanted: float
+    show: Callable[[float], str]
+
+    def measured(self, results: Mapping[str, Result]) -> float | None:
+        """Return the measured number, None where there is none; of a list, its length."""
+        value: Any = results.get(self.benchmark)
+        for part in self.path.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        return float(len(value)) if isinstance(value, list) else value
+
+    def verdict(self, value: float | None) -> str:
+        """Return 'met', or by how much it was missed."""
+        if value is None:
+            return "not measured"
+        met = {"≥": value >= self.wanted, "<": value < self.wanted, "=": value == self.wanted}[self.sign]
+        return "met" if met else f"**missed by {self.show(abs(value - self.wanted))}**"
+
+
+def _seconds(value: float) -> str:
+    if value >= 100:
+        return f"{value:,.0f} s"
+    return f"{value:.1f} s" if value >= 10 else f"{value:.2f} s"
+
+
+def _mb(value: float) -> str:
+    return f"{value:,.0f} MB"
+
+
+def _share(value: float) -> str:
+    return f"{value:.3f}"
+
+
+def _exact_share(value: float) -> str:
+    return f"{value:.4f}"
+
+
+def _percent(value: float) -> str:
+    return f"{value:.1%}"
+
+
+def _count(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+TARGETS = (
+    Target("`make demo`, 10,000 products, packages installed", "demo", "seconds", "<", 360, _seconds),
+    Target("… of it outside the domain functions", "demo", "outside_share", "<", 1 / 3, _percent),
+    Target("… memory, all processes", "demo", "peak_mb", "<", 8192, _mb),
+    Target("… models trained when run again", "demo", "again.trained", "=", 0, _count),
+    Target("PriceRunner, unseen vendors: top-1", "pricerunner", "top1", "≥", 0.80, _exact_share),
+    Target("PriceRunner, unseen vendors: top-5", "pricerunner", "top5", "≥", 0.88, _exact_share),
+    Target("100,000 lines against 80,000 products: lines a second", "speed", "lines_per_second", "≥", 1000, _count),
+    Target("… memory", "speed", "peak_mb", "<", 4096, _mb),
+    Target("Generating 80,000 products, 15,000 mappings", "synthetic_generation", "seconds", "<", 60, _seconds),
+    Target("… memory", "synthetic_generation", "peak_mb", "<", 2048, _mb),
+    Target("Definitions load", "definitions", "seconds", "<", 3, _seconds),
+    Target("The tests, two workers", "tests", "seconds", "<", 900, _seconds),
+)
+
+
+# ---- Markdown --------------------------------------------------------------------------------------------------------
+
+
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    """Return a Markdown table; all columns but the first are numbers."""
+    lines = ["| " + " | ".join(header) + " |", "|---|" + "---:|" * (len(header) - 1)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def _number(value: Any, show: Callable[[float], str] = _share) -> str:
+    return "–" if value is None else show(float(value))
+
+
+def _with_interval(one: Mapping[str, Any], name: str, show: Callable[[float], str] = _share) -> str:
+    low, high = one.get(f"{name}_low"), one.get(f"{name}_high")
+    if low is None or high is None:
+        low, high = (one.get("intervals") or {}).get(name) or (None, None)
+    text = _number(one.get(name), show)
+    return text if low is None or high is None else f"{text} ({show(low)}–{show(high)})"
+
+
+def _targets(results: Mapping[str, Result]) -> str:
+    rows = []
+    for target in TARGETS:
+        value = target.measured(results)
+        wanted = f"{target.sign} {target.show(target.wanted)}" if target.sign != "=" else target.show(target.wanted)
+        rows.append([target.what, wanted, _number(value, target.show), target.verdict(value)])
+    return _table(["what it must reach", "wanted", "measured", "verdict"], rows)
+
+
+def _catalogs(results: Mapping[str, Result]) -> str:
+    """Return one row for each data directory the graph ran on."""
+    rows = []
+    for name, result in _of_kind(results, "catalog"):
+        if not result.get("promoted"):
+            rows.append([name, "refused by the gate"] + ["–"] * 7)
+            continue
+        best = max(result["baselines"].items(), key=lambda item: item[1]["top1"])
+        rows.append(
+            [
+                name,
+                _count(result["n"]),
+                _count(result["vendors"]),
+                _count(result["products"]),
+                _with_interval(result, "top1"),
+                _with_interval(result, "top5"),
+                _number(result["mrr"]),
+                f"{best[1]['top1']:.3f} ({BASELINE_LABELS.get(best[0], best[0])})",
+                _count(len(result["seeds"])),
+            ]
+        )
+    header = ["data", "lines", "vendors", "products", "top-1", "top-5", "MRR", "best simple baseline, top-1", "seeds"]
+    return _table(header, rows)
+
+
+def _of_kind(results: Mapping[str, Result], benchmark: str) -> list[tuple[str, Result]]:
+    return [(name, result) for name, result in sorted(results.items()) if result.get("benchmark") == benchmark]
+
+
+def _catalog(name: str, result: Result) -> str:
+    title = f"## {TITLES.get(name, name)}\n"
+    if not result.get("promoted"):
+        return "\n".join([title, "No champion: " + "; ".join(result.get("reasons") or ["unknown"])])
+    parts = [title, _catalog_words(result), _baselines(result), _decisions(result), _slices(result)]
+    if len(result["seeds"]) > 1:
+        parts.append(_seeds(result))
+    parts += [f"![precision against coverage](results/{name}.png)", _stages(result)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _catalog_words(result: Result) -> str:
+    low, high = result["intervals"].get("top1_vendors") or (None, None)
+    vendors = f" Resampling whole vendors instead of lines, top-1 lies in {low:.3f}–{high:.3f}." if low else ""
+    known = result["vendors_with_mappings"]
+    return (
+        f"{result['n']:,} lines of {result['vendors']} vendors ({known} of them in the past mappings) against "
+        f"{result['products']:,} products with {result['mappings']:,} past mappings; {result['without_match']:,} lines "
+        f"match nothing. Encoder seeds {', '.join(map(str, result['seeds']))}; 95 % bootstrap intervals over lines."
+        f"{vendors} A product of the same normalised title counts as wrong unless it is the very id; counting it as "
+        f"right, top-1 is {_number(result['top1_same_title'])}."
+    )
+
+
+def _baselines(result: Result) -> str:
+    rows = [["**Shelfwise**", *_measures(result), _count(result["lines_per_second"])]]
+    for name, one in result["baselines"].items():
+        rows.append([BASELINE_LABELS.get(name, name), *_measures(one), _count(one["lines_per_second"])])
+    return _table(["same lines, same run", "top-1", "top-5", "MRR", "lines/s"], rows)
+
+
+def _measures(one: Mapping[str, Any]) -> list[str]:
+    return [_with_interval(one, name) for name in ("top1", "top5", "mrr")]
+
+
+def _decisions(result: Result) -> str:
+    names = {
+        "approved_precision": "right among approved",
+        "approved_coverage": "approved and right, of lines with a product",
+        "review_share": "sent to review",
+        "no_match_recall": "refused, of lines without a product",
+    }
+    rows = [[label, _with_interval(result, name, _percent)] for name, label in names.items()]
+    return _table(["decisions", "share"], rows)
+
+
+def _slices(result: Result) -> str:
+    rows = [
+        [name, _count(part["lines"]), _number(part["top1"])] for name, part in (result.get("by_length") or {}).items()
+    ]
+    spread = result.get("over_vendors") or {}
+    text = _table(["length of the line", "lines", "top-1"], rows)
+    if "p50" in spread:
+        text += (
+            f"\n\nOver the {spread['vendors']} vendors with at least {spread['least_lines']} lines, top-1 is "
+            f"{spread['p50']:.3f} in the middle, {spread['p10']:.3f} for the lowest tenth and "
+            f"{spread['p90']:.3f} for the highest."
+        )
+    return text
+
+
+def _seeds(result: Result) -> str:
+    rows = [
+        [str(one["seed"]), *(_number(one[name]) for name in ("top1", "top5", "mrr", "approved_precision"))]
+        for one in result["per_seed"]
+    ]
+    return _table(["seed", "top-1", "top-5", "MRR", "right among approved"], rows)
+
+
+def _stages(result: Result) -> str:
+    seconds, domain = result["seconds"]["stage_seconds"], result["seconds"]["domain_seconds"]
+    slowest = sorted(seconds, key=lambda name: -seconds[name])[:10]
+    rows = [[name, _seconds(seconds[name]), _seconds(domain.get(name, 0.0))] for name in slowest]
+    whole = result["seconds"]["wall_seconds"]
+    return (
+        f"The whole graph took {_number(whole, _seconds)} and {_number(result.get('peak_mb'), _mb)} "
+        f"({result['seconds']['upload_runs']} uploads, each a Dagster run of its own). Lines a second: "
+        f"{_count(result['lines_per_second'])} ({result['counted']['lines_per_second']}); in the graph "
+        f"{_count(result['lines_per_second_in_graph'])} ({result['counted']['lines_per_second_in_graph']}). "
+        f"Matching everything again in one process gave the graph's answer for "
+        f"{result['same_as_graph']:.2%} of the lines.\n\n"
+        + _table(["longest steps", "whole step", "domain functions"], rows)
+    )
+
+
+def _speed(result: Result) -> str:
+    rows = [["**Shelfwise**", _count(result["lines_per_second"]), "1", _with_interval(result, "top1"), "", ""]]
+    rows[0][4], rows[0][5] = _count(result["lines"]), _mb(result["peak_mb"])
+    for rival in result["rivals"].values():
+        ratio = rival["shelfwise_times_as_fast"]
+        rows.append(
+            [
+                rival["label"],
+                _count(rival["lines_per_second"]),
+                f"{ratio:,.1f}" if ratio >= 1 else f"{ratio:.2g}",
+                _with_interval(rival, "top1") + f"; Shelfwise there {_number(rival['shelfwise_on_these_lines'])}",
+                _count(rival["lines"]),
+                _mb(rival["peak_mb"]),
+            ]
+        )
+    header = ["on two cores", "lines/s", "Shelfwise is … times as fast", "top-1", "lines measured", "peak memory"]
+    stages = ", ".join(f"{name.replace('_', ' ')} {_seconds(value)}" for name, value in result["stages"].items())
+    return "\n\n".join(
+        [
+            "## Speed: many lines against a large catalog",
+            f"{result['lines']:,} lines of one synthetic upload against {result['products']:,} products known by "
+            f"{result['prepared']['names']:,} names. Counted for Shelfwise: {result['counted']}. With matcher and "
+            f"index already loaded it is {_count(result['lines_per_second_loaded'])} lines a second. The others' "
+            "vectors and prepared titles are made beforehand and not counted. The encoder was trained for "
+            f"{result['prepared'].get('encoder_steps')} steps.",
+            _table(header, rows),
+            f"Where the time goes: {stages} (match includes encode, retrieve, features, score and the rest).",
+            "![speed and accuracy](results/speed.png)",
+        ]
+    )
+
+
+def _demo(result: Result) -> str:
+    again = result["again"]
+    trained = ", ".join(again["trained"]) or "nothing"
+    accuracy = result["evaluation"]
+    return "\n\n".join(
+        [
+            "## The demo",
+            f"{result['products']:,} products through Dagster in {_seconds(result['seconds'])}, "
+            f"{_percent(result['outside_share'])} of it outside the domain functions (process starts, imports, input "
+            f"and output); {_mb(result['peak_mb'])} at most, all processes. Run again with nothing changed: "
+            f"{_seconds(again['seconds'])}, trained or built again: {trained}. Its own evaluation on unseen vendors "
+            f"and products: top-1 {_number(accuracy.get('top1'))}, character n-gram TF-IDF "
+            f"{_number(accuracy.get('char_tfidf_top1'))}.",
+        ]
+    )
+
+
+def _small(results: Mapping[str, Result]) -> str:
+    rows = []
+    if made := results.get("synthetic_generation"):
+        what = (
+            f"{made['products']:,} products, {made['mappings']:,} mappings, {made['uploads']} × {made['lines']:,} lines"
+        )
+        rows.append([f"generate {what}", _seconds(made["seconds"]), _mb(made["peak_mb"])])
+    if loaded := results.get("definitions"):
+        rows.append(
+            [
+                f"load {loaded['assets']} assets (median of {loaded['times']}; with the start of Python "
+                f"{_seconds(loaded['process_seconds'])}, first time {_seconds(loaded['first_seconds'])})",
+                _seconds(loaded["seconds"]),
+                "–",
+            ]
+        )
+    if tests := results.get("tests"):
+        counts = ", ".join(f"{number:,} {name}" for name, number in tests["tests"].items())
+        rows.append([f"the tests ({counts})", _seconds(tests["seconds"]), _mb(tests["peak_mb"])])
+    return "## The rest\n\n" + _table(["", "time", "peak memory"], rows) if rows else ""
+
+
+def _provenance(results: Mapping[str, Result]) -> str:
+    """Return where, when and how each number was measured."""
+    rows = []
+    for name, result in sorted(results.items()):
+        machine = result["machine"]
+        gpus = f", {machine['gpus']} GPU" if machine.get("gpus") else ""
+        rows.append(
+            [
+                name,
+                result["date"][:10],
+                f"`{result.get('commit') or 'unknown'}`",
+                f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']:.0f} GB{gpus}",
+                f"{result['load_before']:.1f}",
+                "<br>".join(f"`{command}`" for command in result.get("how") or []),
+            ]
+        )
+    versions = {json.dumps(result["versions"], sort_keys=True): result["versions"] for result in results.values()}
+    lines = [", ".join(f"{name} {number}" for name, number in one.items()) for one in versions.values()]
+    given = {f"`{k}={v}`" for result in results.values() for k, v in (result.get("settings") or {}).items()}
+    header = ["benchmark", "date", "commit (+: with changes)", "machine", "load before", "commands"]
+    return "\n\n".join(
+        [
+            "## How it was measured",
+            _table(header, rows),
+            "Versions: " + "; ".join(lines) + ".",
+            "Settings other than the defaults: " + (", ".join(sorted(given)) or "none") + ".",
+        ]
+    )
+
+
+def render(results: Mapping[str, Result]) -> str:
+    """Return RESULTS.md for the kept objects, by name. What was not measured is said to be missing."""
+    parts = [
+        "# Results",
+        "Made by `make bench` from `benchmarks/results/*.json`; see benchmarks/README.md for what each number counts. "
+        "Real data is used to measure only; none of it is in this repository.",
+        _targets(results),
+    ]
+    if _of_kind(results, "catalog"):
+        parts += ["## The graph on each data directory", _catalogs(results)]
+    parts += [
+        _catalog(name, result) for name, result in _of_kind(results, "catalog") if not name.startswith(MORE_FOLDS)
+    ]
+    parts += [_speed(result) for _, result in _of_kind(results, "speed")]
+    parts += [_demo(result) for _, result in _of_kind(results, "demo")]
+    parts.append(_small(results))
+    if results:
+        parts.append(_provenance(results))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def read_results(folder: Path = RESULTS) -> dict[str, Result]:
+    """Return the kept objects by name."""
+    return {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+
+
+def draw(results: Mapping[str, Result], folder: Path = RESULTS) -> None:
+    """Write the pictures that RESULTS.md shows."""
+    from benchmarks.pictures import precision_coverage, speed_accuracy
+
+    for name, result in _of_kind(results, "catalog"):
+        if result.get("promoted") and not name.startswith(MORE_FOLDS):
+            (folder / f"{name}.png").write_bytes(precision_coverage(result))
+    for name, result in _of_kind(results, "speed"):
+        (folder / f"{name}.png").write_bytes(speed_accuracy(result))
+
+
+def main() -> int:
+    """Draw the pictures and write RESULTS.md from what is kept."""
+    results = read_results()
+    draw(results)
+    REPORT.write_text(render(results), encoding="utf-8")
+    print(f"{REPORT.relative_to(ROOT)}: {len(results)} benchmarks")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import psutil
@@ -75,10 +77,14 @@ def _explain(outcome: RunOutcome) -> int:
     return 1
 
 
-def _latest(instance: dg.DagsterInstance, *key: str) -> dict[str, object]:
+def _latest(instance: dg.DagsterInstance, *key: str) -> dict[str, Any]:
     event = instance.get_latest_materialization_event(dg.AssetKey(key))
     found = event.asset_materialization.metadata if event and event.asset_materialization else {}
-    return {name: getattr(value, "value", value) for name, value in found.items()}
+    return _values(found)
+
+
+def _values(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: getattr(value, "value", value) for name, value in metadata.items()}
 
 
 def _summary(settings: Settings, instance: dg.DagsterInstance, outcomes: list[RunOutcome]) -> None:
@@ -116,7 +122,8 @@ def _summary(settings: Settings, instance: dg.DagsterInstance, outcomes: list[Ru
         if not found:
             print(f"   {key:<{width - 3}}  set aside: see its 'readable' check in the UI")
             continue
-        values = {n: getattr(v, "value", v) for n, v in found[0].asset_materialization.metadata.items()}
+        materialization = found[0].asset_materialization
+        values = _values(materialization.metadata if materialization else {})
         print(
             f"   {key:<{width - 3}}{values['lines']:>7,.0f}{values['approved_share']:>10.1%}"
             f"{values['review_share']:>9.1%}{values['no_match_share']:>10.1%}"

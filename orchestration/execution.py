@@ -27,7 +27,7 @@ from sensors.uploads import UPLOADS_SENSOR
 from shelfwise.timing import covered_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 POLL_SECONDS = 0.5
 ENCODER_STEP = "matching__title_encoder"
@@ -117,7 +117,7 @@ def _json(value: object) -> list:
 
 
 @contextmanager
-def _quiet(say: Callable[[str], None]) -> Iterator[Callable[[str], None]]:
+def _quiet(say: Callable[[str], None]) -> Generator[Callable[[str], None]]:
     """Send what libraries and child processes print to a file beside the runs; yield a `say` that still shows.
 
     At the level of file descriptors, because steps are processes of their own and write there directly.
@@ -139,7 +139,7 @@ def _quiet(say: Callable[[str], None]) -> Iterator[Callable[[str], None]]:
 
 
 @contextmanager
-def _progress(instance: dg.DagsterInstance, marker: str, say: Callable[[str], None]) -> Iterator[None]:
+def _progress(instance: dg.DagsterInstance, marker: str, say: Callable[[str], None]) -> Generator[None]:
     """Say what the run marked with `marker` does while it does it, from a thread of its own."""
     finished = threading.Event()
 
@@ -170,12 +170,14 @@ def _say(entry: dg.EventLogEntry, say: Callable[[str], None]) -> None:
     event = entry.dagster_event
     if event is None:
         # What the training process reports through Pipes: losses, validation, time left.
-        if entry.level >= 20 and entry.step_key == ENCODER_STEP and not entry.user_message.startswith("[pipes]"):
+        if entry.step_key == ENCODER_STEP and not entry.user_message.startswith("[pipes]"):
             say(f"      {entry.user_message}")
-    elif event.is_step_success:
-        say(f"   ✓ {event.step_key.replace('__', '/')} ({event.step_success_data.duration_ms / 1000:.1f} s)")
+        return
+    name = (event.step_key or "").replace("__", "/")
+    if event.is_step_success:
+        say(f"   ✓ {name} ({event.step_success_data.duration_ms / 1000:.1f} s)")
     elif event.is_step_failure:
-        say(f"   ✗ {event.step_key.replace('__', '/')}")
+        say(f"   ✗ {name}")
 
 
 def tick_uploads_sensor(
@@ -193,16 +195,17 @@ def tick_uploads_sensor(
         tick = cast("dg.SensorResult", sensor(context))
     for request in tick.dynamic_partitions_requests or []:
         instance.add_dynamic_partitions(request.partitions_def_name, list(request.partition_keys))
-    outcomes, skipped = [], 0
+    outcomes: list[RunOutcome] = []
+    skipped = 0
     for request in tick.run_requests or []:
-        tags = {SENSOR_NAME_TAG: UPLOADS_SENSOR, RUN_KEY_TAG: request.run_key}
+        tags = {SENSOR_NAME_TAG: UPLOADS_SENSOR, RUN_KEY_TAG: str(request.run_key)}
         if instance.get_runs(filters=dg.RunsFilter(tags=tags), limit=1):
             skipped += 1
             continue
         say(f"   the uploads sensor saw {request.partition_key}")
-        tags = {**request.tags, **tags, PARTITION_NAME_TAG: request.partition_key}
+        tags = {**request.tags, **tags, PARTITION_NAME_TAG: str(request.partition_key)}
         outcomes.append(run_job(upload_job, instance, tags, say))
-    reason = getattr(tick.skip_reason, "skip_message", tick.skip_reason)
+    reason = tick.skip_reason.skip_message if isinstance(tick.skip_reason, dg.SkipReason) else tick.skip_reason
     if skipped:
         reason = f"{skipped} file(s) were matched before"
     return tick.cursor, outcomes, reason

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from abc import ABC, abstractmethod
 from pathlib import Path
 
@@ -27,11 +26,13 @@ class SubprocessTrainer(EncoderTrainer):
     """Trains on this machine through Dagster Pipes, with every GPU it has."""
 
     def train(self, context: dg.AssetExecutionContext, *, pairs: Path, config: Path, out: Path, work: Path) -> None:
+        from shelfwise.matching.train import gpu_count, launch_command
+
         arguments = ["--pairs", str(pairs), "--config", str(config), "--out", str(out), "--work", str(work)]
         dg.PipesSubprocessClient().run(
             context=context,
-            command=[sys.executable, "-m", "resources.pipes_entry", *arguments],
+            command=launch_command("resources.pipes_entry", arguments, gpu_count()),
             cwd=str(PROJECT_ROOT),
             # A hub is asked only when somebody names a model of one; a run never waits for a network it does not need.
-            env={"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEMETRY": "1"},
+            env={"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEMETRY": "1", "OMP_WAIT_POLICY": "PASSIVE"},
         )

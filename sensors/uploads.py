@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import dagster as dg
 from dagster._core.storage.tags import PARTITION_NAME_TAG, SENSOR_NAME_TAG
@@ -23,9 +24,10 @@ ETAG_TAG, REVISION_TAG, VENDOR_TAG = "shelfwise/etag", "shelfwise/revision", "sh
 
 
 def build_uploads_sensor(
-    partitions: dg.DynamicPartitionsDefinition, job: dg.JobDefinition, settle_seconds: float, interval: int
+    partitions: dg.DynamicPartitionsDefinition, job: Any, settle_seconds: float, interval: int
 ) -> dg.SensorDefinition:
-    """Build the sensor that turns new or changed files into partitions and runs, once per content.
+    """Build the sensor that turns new or changed files into partitions and runs of `job` (resolved or not yet), once
+    per content.
 
     A listing that fails raises, so that the tick is marked as failed and nothing is forgotten; it never reads as
     "no files".

@@ -73,7 +73,8 @@ def precision_coverage_picture(
         axis.plot(coverage, precision, label=name, color=colours[index % len(colours)], linewidth=width)
     if approve_point is not None:
         axis.plot(*approve_point, "o", color=GOOD, markersize=8, label="auto-approved")
-    axis.set(xlabel="coverage: share of matchable lines answered rightly", ylabel="precision of the answers", xlim=(0, 1), ylim=(0, 1.02))
+    axis.set(xlabel="coverage: share of lines with a match that were answered rightly", xlim=(0, 1))
+    axis.set(ylabel="precision of the answers", ylim=(0, 1.02))
     axis.set_title("Precision against coverage, lines of unseen vendors")
     axis.grid(alpha=0.25)
     axis.legend(frameon=False, fontsize=8, loc="lower left")

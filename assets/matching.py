@@ -103,14 +103,8 @@ def title_encoder(
         work = lake.work_directory("title_encoder", encoder_id)
         training_pairs.to_parquet(work / "pairs.parquet", index=False)
         (work / "config.json").write_text(config.to_json())
-        with clock:
-            trainer.train(
-                context,
-                pairs=work / "pairs.parquet",
-                config=work / "config.json",
-                out=work / "model",
-                work=work / "checkpoints",
-            )
+        files = {"pairs": work / "pairs.parquet", "config": work / "config.json", "out": work / "model"}
+        clock.add(trainer.train(context, **files, work=work / "checkpoints"))
         lake.publish("title_encoder", encoder_id, work / "model")
         lake.forget(work)
     directory = lake.fetch(str(location))

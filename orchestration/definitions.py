@@ -12,9 +12,18 @@ from orchestration.settings import Settings, load_settings
 from resources.build import build_resources
 from sensors.uploads import build_uploads_sensor
 
-# A step costs the import of what it uses. The fork server pays for the common part once per run and every step
-# starts as a fork of it; the heavy libraries stay out of the definitions but may be in the fork server.
-PRELOAD = ["orchestration.definitions", "pandas", "pyarrow.parquet", "scipy.sparse", "sklearn.feature_extraction.text"]
+# A step costs the import of what it uses. The fork server pays for that once per run, and every step starts as a fork
+# of it. The definitions themselves stay light: the web server and the daemon load no more than they need.
+PRELOAD = [
+    "orchestration.definitions",
+    "pandas",
+    "pyarrow.parquet",
+    "scipy.sparse",
+    "torch",
+    "lightgbm",
+    "faiss",
+    "matplotlib.figure",
+]
 
 
 def build_definitions(settings: Settings) -> dg.Definitions:

@@ -19,15 +19,20 @@ train_and_promote = dg.define_asset_job(
     tags={"dagster/max_runtime": 6 * 3600},
 )
 
+# The run is a process of its own already and its steps are short: processes for them would take longer than the work.
 match_upload = dg.define_asset_job(
     UPLOAD_JOB,
     selection=UPLOAD_ASSETS,
+    executor_def=dg.in_process_executor,
     description="Match one uploaded file with the champion.",
     tags={"dagster/max_runtime": 3600},
 )
 
 refresh_review_queue = dg.define_asset_job(
-    QUEUE_JOB, selection=QUEUE_ASSETS, description="Collect the lines of all uploads that a person has to decide."
+    QUEUE_JOB,
+    selection=QUEUE_ASSETS,
+    executor_def=dg.in_process_executor,
+    description="Collect the lines of all uploads that a person has to decide.",
 )
 
 JOBS = [train_and_promote, match_upload, refresh_review_queue]

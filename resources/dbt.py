@@ -17,6 +17,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -145,8 +146,21 @@ def build(context: dg.AssetExecutionContext, dbt: DbtCli, lake: Lake) -> Iterato
         raise _as_failure(error, events) from error
     outputs = [event for event in events if isinstance(event, dg.Output)]
     described = [(output, _describe(output, invocation, scratch, lake)) for output in outputs]
+    if described:
+        described[0][1]["domain_intervals"] = dg.MetadataValue.json(_work_intervals(scratch.target))
     yield from [_publish(output, metadata, context, scratch, lake) for output, metadata in described]
     scratch.remove()
+
+
+def _work_intervals(target: Path) -> list[list[float]]:
+    """When dbt was running models and tests, in epoch seconds: its work, without its start and its parsing."""
+    results = json.loads((target / "run_results.json").read_text())["results"]
+    timings = [timing for result in results for timing in result["timing"] if timing["name"] == "execute"]
+    return [
+        [datetime.fromisoformat(timing[end]).timestamp() for end in ("started_at", "completed_at")]
+        for timing in timings
+        if timing["started_at"] and timing["completed_at"]
+    ]
 
 
 def _exhaust(stream: Iterator[DbtDagsterEventType]) -> tuple[list[DbtDagsterEventType], Exception | None]:

@@ -14,25 +14,27 @@ class EncoderTrainer(dg.ConfigurableResource, ABC):
     """Trains a title encoder in a process of its own and leaves it in a local directory."""
 
     @abstractmethod
-    def train(self, context: dg.AssetExecutionContext, *, pairs: Path, config: Path, out: Path, work: Path) -> None:
+    def train(self, context: dg.AssetExecutionContext, *, pairs: Path, config: Path, out: Path, work: Path) -> float:
         """Train on the pairs (Parquet) with the configuration (JSON) into `out`.
 
         `work` holds checkpoints: called again with the same arguments after a kill, training resumes from the last.
-        Raises an exception when the process fails.
+        Returns the seconds of training proper, without the start of the process and its imports. Raises an exception
+        when the process fails.
         """
 
 
 class SubprocessTrainer(EncoderTrainer):
     """Trains on this machine through Dagster Pipes, with every GPU it has."""
 
-    def train(self, context: dg.AssetExecutionContext, *, pairs: Path, config: Path, out: Path, work: Path) -> None:
+    def train(self, context: dg.AssetExecutionContext, *, pairs: Path, config: Path, out: Path, work: Path) -> float:
         from shelfwise.matching.train import gpu_count, launch_command
 
         arguments = ["--pairs", str(pairs), "--config", str(config), "--out", str(out), "--work", str(work)]
-        dg.PipesSubprocessClient().run(
+        done = dg.PipesSubprocessClient().run(
             context=context,
             command=launch_command("resources.pipes_entry", arguments, gpu_count()),
             cwd=str(PROJECT_ROOT),
             # A hub is asked only when somebody names a model of one; a run never waits for a network it does not need.
             env={"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEMETRY": "1", "OMP_WAIT_POLICY": "PASSIVE"},
         )
+        return float(done.get_custom_messages()[-1]["timing"]["train_seconds"])

@@ -187,14 +187,17 @@ def run_measured(command: Sequence[str], cwd: Path = ROOT, env: Mapping[str, str
         for line in process.stdout:
             lines.append(line)
             say(line.rstrip("\n"))
-        status = process.wait()
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
     except BaseException:
         process.terminate()
         process.wait()
         raise
     finally:
         watch.stop()
-    return Measured(status, time.monotonic() - started, watch.peak_mb, "".join(lines))
+    # The watch sees all processes together, but only now and then; the system knows the largest one exactly.
+    peak = max(watch.peak_mb, used.ru_maxrss / (MB if sys.platform == "darwin" else 1024))
+    return Measured(process.returncode, time.monotonic() - started, peak, "".join(lines))
 
 
 class _TreeMemory(threading.Thread):

@@ -37,7 +37,7 @@ def speed_accuracy(result: Mapping[str, Any]) -> bytes:
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(colors=INK, labelsize=8)
     everybody = [("Shelfwise", result, ACCENT)]
-    everybody += [(rival["label"].split(",")[0], rival, MUTED) for rival in result["rivals"].values()]
+    everybody += [(rival["short"], rival, MUTED) for rival in result["rivals"].values()]
     for (label, one, colour), above in zip(everybody, (True, True, True, False), strict=False):
         x, y = one["lines_per_second"], one["top1"]
         low, high = one.get("top1_low"), one.get("top1_high")
@@ -54,7 +54,7 @@ def speed_accuracy(result: Mapping[str, Any]) -> bytes:
         )
     speeds = [one["lines_per_second"] for _, one, _ in everybody]
     axis.set_xscale("log")
-    axis.set(xlim=(min(speeds) / 2, max(speeds) * 8), ylim=(0, 1), ylabel="top-1", xlabel="lines per second (log)")
+    axis.set(xlim=(min(speeds) / 2, max(speeds) * 8), ylim=(0, 1.08), ylabel="top-1", xlabel="lines per second (log)")
     axis.set_title(f"{result['lines']:,} lines, {result['products']:,} products, two cores", fontsize=10)
     axis.grid(alpha=0.25)
     buffer = io.BytesIO()

@@ -161,9 +161,9 @@ def _of_kind(results: Mapping[str, Result], benchmark: str) -> list[tuple[str, R
 
 
 def _catalog(name: str, result: Result) -> str:
-    title = f"## {TITLES.get(name, name)}\n"
+    title = f"## {TITLES.get(name, name)}"
     if not result.get("promoted"):
-        return "\n".join([title, "No champion: " + "; ".join(result.get("reasons") or ["unknown"])])
+        return "\n\n".join([title, "No champion: " + "; ".join(result.get("reasons") or ["unknown"])])
     parts = [title, _catalog_words(result), _baselines(result), _decisions(result), _slices(result)]
     if len(result["seeds"]) > 1:
         parts.append(_seeds(result))

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import catalog, common, demo, pictures, report, run, suite
+from benchmarks import catalog, common, demo, pictures, report, run, speed, suite
 
 PRODUCTS = pd.DataFrame(
     {
@@ -340,3 +340,165 @@ def test_pictures_are_small_png_files(results):
 
 def test_nothing_in_the_result_is_infinite(frame):
     assert all(math.isfinite(value) for value in catalog.slices(frame)["by_length"]["3-4 words"].values())
+
+
+# ---- the whole object, over a lake made here without Dagster ---------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A data directory with a held-out part, and what the graph would leave in the lake for it (no encoder)."""
+    from shelfwise.contract import parse_upload
+    from shelfwise.matching.index import CatalogIndex, product_names
+    from shelfwise.matching.lexical import Lexical
+    from shelfwise.matching.matcher import Matcher
+    from shelfwise.registry import Registry
+    from shelfwise.synthetic import SyntheticConfig, generate, write
+
+    root = tmp_path_factory.mktemp("world")
+    config = SyntheticConfig(n_products=250, n_mappings=900, n_uploads=2, lines_per_upload=40, n_listings=0, seed=5)
+    made = generate(config)
+    data = write(made, root / "data", with_truth_column=True)
+    lake = root / "lake"
+    names = product_names(made.products, made.mappings)
+    index = CatalogIndex.build(made.products, names, Lexical.fit(names["name"].tolist()))
+    Matcher.fit(made.mappings, index).save(lake / "matcher")
+    index.save(lake / "index")
+    registry = Registry(lake / "registry")
+    version = registry.register("title_matcher", str(lake / "matcher"), "0123456789abcdef")
+    registry.promote(version)
+    tables = {"raw/products": made.products, "raw/mappings": made.mappings, "staging/stg_products": made.products}
+    matcher = Matcher.load(lake / "matcher")
+    for vendor, file in made.uploads:
+        lines = parse_upload((data / "uploads" / vendor / file).read_bytes(), file, vendor).frame
+        matches = matcher.match(lines, index, catalog.DEPTH).assign(champion_version=version.label)
+        tables |= {f"uploads/upload_lines/{vendor}/{file}": lines, f"uploads/upload_matches/{vendor}/{file}": matches}
+    for name, table in tables.items():
+        path = lake / "tables" / f"{name}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        table.to_parquet(path, index=False)
+    references = {"catalog_index": {"location": str(lake / "index")}, "matcher_evaluation": {"metrics": {"top1": 0.9}}}
+    (lake / "tables" / "matching").mkdir()
+    for name, value in references.items():
+        (lake / "tables" / "matching" / f"{name}.json").write_text(json.dumps(value))
+    return data, lake
+
+
+@pytest.fixture
+def graph(world, monkeypatch):
+    """Stand in for the Dagster runs: report what is given, and put the lake where the runs would have left it."""
+    stages = {"uploads/upload_lines": 0.5, "uploads/upload_matches": 1.5}
+    good = {
+        "promoted": True,
+        "reasons": [],
+        "set_aside": [],
+        "upload_failures": [],
+        "stage_seconds": stages,
+        "domain_seconds": stages,
+        "wall_seconds": 9.0,
+        "peak_mb": 100.0,
+        "train_runs": 1,
+        "upload_runs": 2,
+    }
+
+    def answer(**changes):
+        def run_graph(data, place, seed):
+            place.folder.mkdir(parents=True)
+            place.lake.symlink_to(world[1])
+            return good | changes
+
+        monkeypatch.setattr(catalog, "run_graph", run_graph)
+
+    return answer
+
+
+def test_the_object_holds_what_it_promises(world, graph, tmp_path, capsys):
+    graph()
+    assert catalog.main([str(world[0]), "--seeds", "2", "--work", str(tmp_path)]) == 0
+    found = common.last_object(capsys.readouterr().out)
+    assert found["promoted"] is True
+    assert found["n"] == 80
+    assert found["n"] == found["in_catalog"] + found["without_match"]
+    assert 0 < found["without_match"] < 40
+    assert found["products"] == 250
+    assert len(found["seeds"]) == len(found["per_seed"]) == 2
+    assert found["same_as_graph"] == 1
+    assert found["lines_per_second_in_graph"] == pytest.approx(80 / 2)
+    assert 0.5 < found["top1"] <= found["top5"] <= 1
+    assert found["intervals"]["top1"][0] <= found["top1"] <= found["intervals"]["top1"][1]
+    assert set(found["baselines"]) == set(report.BASELINE_LABELS)
+    assert found["baselines"]["exact"]["top1"] < found["baselines"]["char_tfidf"]["top1"]
+    assert found["inner"] == {"top1": 0.9}
+    assert "PriceRunner" in report.render({"pricerunner": found | {"how": []}})
+
+
+def test_a_refused_champion_is_printed_and_fails(world, graph, tmp_path, capsys):
+    graph(promoted=False, reasons=["matcher_evaluation: refused"])
+    assert catalog.main([str(world[0]), "--work", str(tmp_path)]) == 1
+    found = common.last_object(capsys.readouterr().out)
+    assert found["promoted"] is False
+    assert found["reasons"] == ["matcher_evaluation: refused"]
+    assert "top1" not in found
+
+
+def test_a_run_that_ended_well_is_not_run_again_and_a_refused_one_is(tmp_path, monkeypatch):
+    place = catalog.Place(tmp_path)
+    started = []
+
+    def measured(command, env):
+        started.append(env)
+        catalog.atomic_write_json(command[-1], {"promoted": len(started) > 1})
+        return common.Measured(0, 1.0, 2.0, "")
+
+    monkeypatch.setattr(catalog, "run_measured", measured)
+    monkeypatch.setenv("SHELFWISE_ENCODER_CONFIG", '{"epochs": 2, "seed": 1}')
+    assert catalog.run_graph("/data", place, 9)["promoted"] is False
+    assert catalog.run_graph("/data", place, 9)["promoted"] is True
+    assert catalog.run_graph("/data", place, 9)["wall_seconds"] == 1.0
+    assert len(started) == 2
+    assert json.loads(started[0]["SHELFWISE_ENCODER_CONFIG"]) == {"epochs": 2, "seed": 9}
+    assert started[0]["SHELFWISE_LAKE"] == str(tmp_path / "lake")
+    assert (tmp_path / "dagster_home" / "dagster.yaml").exists()
+
+
+def test_other_settings_get_a_folder_of_their_own(world, monkeypatch):
+    before = catalog._run_id(str(world[0]))
+    assert catalog._run_id(str(world[0])) == before
+    monkeypatch.setenv("SHELFWISE_APPROVE", "0.9")
+    assert catalog._run_id(str(world[0])) != before
+
+
+# ---- speed -----------------------------------------------------------------------------------------------------------
+
+
+def test_rivals_answer_with_product_ids_and_are_measured_on_their_sample(tmp_path):
+    titles = [f"{word} product number {i}" for i, word in enumerate(["alpha", "bravo", "charlie", "delta", "echo"] * 4)]
+    ids = [f"p{i}" for i in range(len(titles))]
+    pd.DataFrame({"product_id": ids, "title": titles}).to_parquet(tmp_path / "products.parquet")
+    lines = pd.DataFrame({"title": [t.upper() for t in titles], "product_id": ids})
+    lines.loc[3] = ["zzzzqqqq", ""]  # shares no trigram with any title
+    lines.to_csv(tmp_path / "upload.csv", index=False)
+    answers = pd.DataFrame(
+        {"row": range(20), "predicted": [*ids[:10], *["p0"] * 10], "truth_product_id": lines["product_id"]}
+    )
+    answers.to_parquet(tmp_path / "answers.parquet")
+    for name, rival in speed.RIVALS.items():
+        found = rival.measure(tmp_path, 20 if name != "rapidfuzz" else 7)
+        assert found["lines"] == (20 if name != "rapidfuzz" else 7)
+        assert found["lines_per_second"] > 0
+    accuracy = speed.top1(tmp_path)
+    assert accuracy["tfidf"]["top1"] == accuracy["tfidf_plain"]["top1"] == accuracy["rapidfuzz"]["top1"] == 1
+    assert accuracy["shelfwise"]["top1"] == pytest.approx(9 / 19)
+    assert accuracy["tfidf"]["lines_with_product"] == 19
+    assert accuracy["rapidfuzz"]["shelfwise_on_these_lines"] < 1
+
+
+def test_stages_add_up_the_calls_of_a_method():
+    class Clockwork:
+        def turn(self, times):
+            return times + 1
+
+    stages, owner = speed.Stages(), Clockwork()
+    stages.around(owner, "turn", "turning")
+    assert [owner.turn(1), owner.turn(times=2)] == [2, 3]
+    assert set(stages.seconds) == {"turning"}

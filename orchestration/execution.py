@@ -6,6 +6,7 @@ The demo and the benchmarks use this; in production the daemon and the run launc
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import threading
 import time
@@ -17,6 +18,8 @@ from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
 import dagster as dg
+import psutil
+from dagster._core.storage.dagster_run import FINISHED_STATUSES
 from dagster._core.storage.tags import PARTITION_NAME_TAG, RUN_KEY_TAG, SENSOR_NAME_TAG
 
 from orchestration.definitions import build_definitions
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.5
 ENCODER_STEP = "matching__title_encoder"
+PROCESS_TAG = "shelfwise/process"
 
 
 def train_job() -> dg.JobDefinition:
@@ -67,15 +71,47 @@ def run_job(
     say: Callable[[str], None] = print,
 ) -> RunOutcome:
     """Execute a job to its end and return what it left; a failed step is an outcome, not an exception."""
+    bury_dead_runs(instance)
     marker = uuid4().hex
     with _quiet(say) as say, _progress(instance, marker, say):
         result = dg.execute_job(
             dg.reconstructable(job),
             instance=instance,
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-            tags={**(tags or {}), "shelfwise/started_by": marker},
+            tags={**(tags or {}), "shelfwise/started_by": marker, PROCESS_TAG: _this_process()},
         )
     return _outcome(instance, result.run_id, result.success)
+
+
+def bury_dead_runs(instance: dg.DagsterInstance) -> list[str]:
+    """Report the runs of `run_job` whose process was killed as failed, and free the pools they held; return their ids.
+
+    Without it such a run counts as started for ever, and the next training waits for the killed one's place.
+    """
+    unfinished = dg.RunsFilter(statuses=[s for s in dg.DagsterRunStatus if s not in FINISHED_STATUSES])
+    dead = [run for run in instance.get_runs(filters=unfinished) if _is_dead(run.tags.get(PROCESS_TAG, ""))]
+    for run in dead:
+        instance.report_run_failed(run, "The process that executed this run was killed.")
+        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+    return [run.run_id for run in dead]
+
+
+def _this_process() -> str:
+    process = psutil.Process()
+    return f"{socket.gethostname()}:{process.pid}:{process.create_time():.0f}"
+
+
+def _is_dead(process: str) -> bool:
+    """Whether a process named by `_this_process` is known to be gone; one of another machine is not."""
+    host, _, rest = process.partition(":")
+    if host != socket.gethostname():
+        return False
+    pid, _, created = rest.partition(":")
+    try:
+        # The clock may have been set since: a process that took over the number was started long after.
+        return abs(psutil.Process(int(pid)).create_time() - float(created)) > 5
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _outcome(instance: dg.DagsterInstance, run_id: str, success: bool) -> RunOutcome:
@@ -92,6 +128,7 @@ def _outcome(instance: dg.DagsterInstance, run_id: str, success: bool) -> RunOut
             outcome.intervals += [tuple(pair) for pair in _json(materialization.metadata.get("domain_intervals"))]
         elif event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
             evaluation = event.asset_check_evaluation_data
+            outcome.intervals += [tuple(pair) for pair in _json(evaluation.metadata.get("domain_intervals"))]
             if not evaluation.passed and evaluation.severity == dg.AssetCheckSeverity.ERROR:
                 name = f"{evaluation.asset_key.to_user_string()}: {evaluation.check_name}"
                 outcome.failed_checks.append(f"{name}: {evaluation.description or ''}")
@@ -188,6 +225,7 @@ def tick_uploads_sensor(
     A request whose run key already has a run is skipped, by the rule the daemon applies, so that the daemon will not
     repeat what this did nor this what the daemon did. Returns the new cursor, the outcomes, and why nothing ran.
     """
+    bury_dead_runs(instance)
     settings = load_settings()
     sensor = build_definitions(settings).get_repository_def().get_sensor_def(UPLOADS_SENSOR)
     resources = {"uploads": build_resources(settings)["uploads"]}

@@ -3,10 +3,11 @@
 import dagster as dg
 import pandas as pd
 
-from assets.common import table
+from assets.common import clock_metadata, table
 from resources.matching import MatchingConfig
 from shelfwise.errors import InputError
 from shelfwise.matching.gate import decide_promotion
+from shelfwise.timing import DomainClock
 
 
 @dg.asset_check(
@@ -20,7 +21,8 @@ def known_products(mappings: pd.DataFrame, products: pd.DataFrame) -> dg.AssetCh
     from shelfwise.contract import check_mappings
 
     try:
-        kept, repairs = check_mappings(mappings, products)
+        with DomainClock() as clock:
+            kept, repairs = check_mappings(mappings, products)
     except InputError as error:
         return dg.AssetCheckResult(passed=False, description=str(error))
     set_aside = len(mappings) - len(kept)
@@ -28,7 +30,7 @@ def known_products(mappings: pd.DataFrame, products: pd.DataFrame) -> dg.AssetCh
         passed=set_aside == 0,
         severity=dg.AssetCheckSeverity.WARN,
         description="; ".join(map(str, repairs)) or "every mapping names a product of the catalog",
-        metadata={"set_aside": set_aside},
+        metadata={"set_aside": set_aside, **clock_metadata(clock)},
     )
 
 
@@ -42,9 +44,11 @@ def sound_pairs(training_pairs: pd.DataFrame, positives: pd.DataFrame) -> dg.Ass
     """Prove the training pairs with code that is not the code that made them."""
     from shelfwise.matching.pairs import check_pairs
 
-    problems = check_pairs(training_pairs, positives)
+    with DomainClock() as clock:
+        problems = check_pairs(training_pairs, positives)
     description = "\n".join(problems) or "ratio, negatives and split are sound"
-    return dg.AssetCheckResult(passed=not problems, description=description, metadata={"problems": len(problems)})
+    metadata = {"problems": len(problems), **clock_metadata(clock)}
+    return dg.AssetCheckResult(passed=not problems, description=description, metadata=metadata)
 
 
 @dg.asset_check(

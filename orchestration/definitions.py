@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import dagster as dg
 
 import assets
@@ -14,20 +16,12 @@ from sensors.uploads import build_uploads_sensor
 
 # A step costs the import of what it uses. The fork server pays for that once per run, and every step starts as a fork
 # of it. The definitions themselves stay light: the web server and the daemon load no more than they need.
-PRELOAD = [
-    "orchestration.definitions",
-    "pandas",
-    "pyarrow.parquet",
-    "scipy.sparse",
-    "torch",
-    "lightgbm",
-    "faiss",
-    "matplotlib.figure",
-]
+PRELOAD = ["orchestration.preload"]
 
 
+@lru_cache(maxsize=2)
 def build_definitions(settings: Settings) -> dg.Definitions:
-    """Assemble every definition from one settings object; touches neither network nor data."""
+    """Assemble every definition from one settings object, once per process; touches neither network nor data."""
     uploads_sensor = build_uploads_sensor(
         upload_files, match_upload, settings.upload_settle_seconds, settings.upload_interval_seconds
     )

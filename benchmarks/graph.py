@@ -18,6 +18,7 @@ from orchestration.jobs import TRAIN_JOB, UPLOAD_JOB
 from orchestration.settings import load_settings
 from shelfwise.artifacts import atomic_write_json
 from shelfwise.contract.store import list_rejected
+from shelfwise.timing import covered_seconds
 
 QUIET_TICKS = 2  # a file is run at the second look at the earliest, so one tick without a run is not the end
 
@@ -70,8 +71,8 @@ def _stages(instance: dg.DagsterInstance) -> dict[str, Any]:
             if event is None:
                 continue
             materialization = event.step_materialization_data.materialization
-            spent = getattr(materialization.metadata.get("domain_seconds"), "value", 0.0)
-            domain[materialization.asset_key.to_user_string()] += float(spent or 0.0)
+            intervals = getattr(materialization.metadata.get("domain_intervals"), "data", None) or []
+            domain[materialization.asset_key.to_user_string()] += covered_seconds(tuple(pair) for pair in intervals)
     return {
         "stage_seconds": dict(seconds),
         "domain_seconds": dict(domain),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from typing import Any
 
 import dagster as dg
@@ -43,15 +44,15 @@ def picture(png: bytes, title: str) -> dg.MarkdownMetadataValue:
 
 
 def table(frame: pd.DataFrame, limit: int = 50) -> dg.MarkdownMetadataValue:
-    """The first rows of a frame as a Markdown table; cells cannot break out of it."""
+    """The first rows of a frame as a Markdown table; cells cannot break out of it, nor become links or pictures."""
 
     def cell(value: object) -> str:
-        text = "" if value is None or value is pd.NA or value != value else value
-        text = f"{text:.3f}" if isinstance(text, float) else str(text)
-        text = text[:120].replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
-        return text.replace("<", "&lt;").replace("`", "'")
+        missing = pd.api.types.is_scalar(value) and pd.isna(value)
+        text = "" if missing else f"{value:.3f}" if isinstance(value, float) else str(value)
+        text = " ".join(text[:120].splitlines()).replace("<", "&lt;").replace("`", "'")
+        return re.sub(r"([\\|\[\]])", r"\\\1", text)
 
-    header = "| " + " | ".join(map(str, frame.columns)) + " |"
+    header = "| " + " | ".join(map(cell, frame.columns)) + " |"
     rule = "|" + "---|" * len(frame.columns)
     rows = ["| " + " | ".join(map(cell, row)) + " |" for row in frame.head(limit).itertuples(index=False)]
     return dg.MetadataValue.md("\n".join([header, rule, *rows]))

@@ -7,7 +7,6 @@ read it. Listwise features compare a candidate with its rivals for the same line
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,8 +16,8 @@ from scipy import sparse
 
 from shelfwise.matching.index import Candidates, CatalogIndex, rank_within
 from shelfwise.matching.lexical import WordMatrix, comparable, pair_dots, split_words
-from shelfwise.matching.quantities import BARE, DIMENSIONS, PACK, neighbours, quantities, values
-from shelfwise.matching.spelling import Spelling
+from shelfwise.matching.quantities import BARE, DIMENSIONS, PACK, quantities
+from shelfwise.matching.reading import Read
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,7 @@ FEATURES: tuple[Feature, ...] = (
     Feature("title_cosine", "cosine of character n-grams, line and catalog title", "+"),
     Feature("alias_cosine", "the same with the product's most similar past line of another vendor, 0 without one", "+"),
     Feature("encoder", "cosine of encoder embeddings, best name of the product (missing without an encoder)", "+"),
+    Feature("word_cosine", "cosine of words weighted by rarity, misspelt and glued words counted as held", "+"),
     Feature("fused", "the score by which candidates were cut", "+"),
     Feature("line_in_title", "share of the line's words (weighted by rarity) that the catalog title holds", "+"),
     Feature("title_in_line", "share of the catalog title's words (weighted by rarity) that the line holds", "+"),
@@ -89,6 +89,7 @@ FEATURES: tuple[Feature, ...] = (
     Feature("sort_gap", "token_sort less that of the best rival", "+"),
     Feature("set_gap", "token_set less that of the best rival", "+"),
     Feature("missing_gap", "missing_in_line less that of the best (smallest) rival", "-"),
+    Feature("word_gap", "word_cosine less that of the best rival", "+"),
     Feature("explained_gap", "title_explained less that of the best rival", "+"),
     Feature("surprise_gap", "the two surprises together less those of the least surprising rival", "-"),
     Feature("surprise_rank", "rank by the two surprises together, the least surprising first", "-"),
@@ -126,121 +127,6 @@ class WordKinds:
         return cls(digits, code)
 
 
-class _Rows:
-    """Rows of a 0/1 matrix, collected text by text."""
-
-    def __init__(self) -> None:
-        self.columns: list[int] = []
-        self.ends: list[int] = [0]
-
-    def add(self, columns: set[int]) -> None:
-        self.columns.extend(sorted(columns))
-        self.ends.append(len(self.columns))
-
-    def matrix(self, width: int) -> sparse.csr_matrix:
-        data = np.ones(len(self.columns), np.float32)
-        columns, ends = np.array(self.columns, np.int32), np.array(self.ends, np.int32)
-        return sparse.csr_matrix((data, columns, ends), shape=(len(self.ends) - 1, width))
-
-
-@dataclass
-class Read:
-    """Texts as word features see them, one row each."""
-
-    words: sparse.csr_matrix  # words of the index's vocabulary
-    explained: sparse.csr_matrix  # title words held, or stood for by a misspelt, shortened, glued or split word
-    quantities: sparse.csr_matrix  # quantity keys of titles
-    values: sparse.csr_matrix  # numbers of titles
-    dimensions: np.ndarray  # which dimensions hold a quantity
-    unknown: np.ndarray  # words outside the vocabulary
-    unknown_digits: np.ndarray  # those with digits
-    n_values: np.ndarray  # numbers held
-
-
-class Reader:
-    """Reads texts into rows. What a word means is looked up once per word."""
-
-    def __init__(self, index: CatalogIndex):
-        self.vocabulary = index.words.vocabulary
-        n = len(index.products)
-        in_titles = np.zeros(len(self.vocabulary), bool)
-        in_titles[index.words.matrix[:n].indices] = True
-        title_words = [split_words(form) for form in index.title_forms]
-        self.spelling = Spelling({w: i for w, i in self.vocabulary.items() if in_titles[i]}, title_words)
-        title_vocabulary = list(self.spelling.words)
-        keys = sorted({key for word in title_vocabulary for key in quantities(word)})
-        self.quantity_column = {key: i for i, key in enumerate(keys)}
-        self.quantity_dimension = np.array([dimension for dimension, _ in keys], dtype=np.int64)
-        numbers = sorted({value for word in title_vocabulary for value in values(word)})
-        self.value_column = {value: i for i, value in enumerate(numbers)}
-        self._known: dict[str, tuple] = {}
-
-    def read(self, forms: Sequence[str], near: bool = True) -> Read:
-        """Read normal forms. `near`: quantities also take the neighbouring buckets (lines do, titles do not)."""
-        words, explained, amounts, numbers = _Rows(), _Rows(), _Rows(), _Rows()
-        dimensions = np.zeros((len(forms), len(DIMENSIONS)), bool)
-        unknown, unknown_digits, n_values = (np.zeros(len(forms), np.float32) for _ in range(3))
-        for i, form in enumerate(forms):
-            held, stood, amount, number = set(), set(), set(), set()
-            distinct: set[float] = set()
-            previous = ""
-            for word in split_words(form):
-                column, meanings, keys, dims, found, has_digit = self._word(word)
-                if column >= 0:
-                    held.add(column)
-                else:
-                    unknown[i] += 1
-                    unknown_digits[i] += has_digit
-                stood.update(meanings)
-                amount.update(keys[near])
-                if dims:
-                    dimensions[i, list(dims)] = True
-                if has_digit:
-                    distinct.update(values(word))
-                    number.update(found)
-                if previous:
-                    glued = self.spelling.glued(previous, word)
-                    if glued >= 0:
-                        stood.add(glued)
-                previous = word
-            n_values[i] = len(distinct)
-            words.add(held)
-            explained.add(stood)
-            amounts.add(amount)
-            numbers.add(number)
-        width = len(self.vocabulary)
-        return Read(
-            words.matrix(width),
-            explained.matrix(width),
-            amounts.matrix(len(self.quantity_column)),
-            numbers.matrix(len(self.value_column)),
-            dimensions,
-            unknown,
-            unknown_digits,
-            n_values,
-        )
-
-    def _word(self, word: str) -> tuple:
-        info = self._known.get(word)
-        if info is None:
-            if len(self._known) > 500_000:
-                self._known.clear()
-            info = self._known[word] = self._look_up(word)
-        return info
-
-    def _look_up(self, word: str) -> tuple:
-        column = self.vocabulary.get(word, -1)
-        in_title = word in self.spelling.words
-        meanings = (column,) if in_title else self.spelling.meanings(word)
-        keys = quantities(word)
-        place = self.quantity_column
-        exact = tuple(place[key] for key in keys if key in place)
-        columns = (exact, tuple(place[k] for key in keys for k in neighbours(key) if k in place))
-        numbers = tuple(self.value_column[v] for v in values(word) if v in self.value_column)
-        dims = tuple({dimension for dimension, _ in keys})
-        return column, meanings, columns, dims, numbers, any(char.isdigit() for char in word)
-
-
 class FeatureMaker:
     """Computes features against one index; what depends on the index alone is computed once, here."""
 
@@ -255,7 +141,7 @@ class FeatureMaker:
         digits = self.kinds.digits.astype(np.float32)
         self.title_digits = self.titles @ digits
         self.title_codes = self.titles @ self.kinds.code.astype(np.float32)
-        self.reader = Reader(index)
+        self.reader = index.reader
         read = self.reader.read(index.title_forms, near=False)
         self.title_quantities, self.title_values = read.quantities, read.values
         self.title_dimensions, self.title_n_values = read.dimensions, read.n_values
@@ -310,7 +196,7 @@ class FeatureMaker:
         `prices`: of the lines, NaN where unknown.
         """
         columns: dict[str, np.ndarray] = {}
-        read = self.reader.read(found.forms)
+        read = found.read
         self._arms(found, columns)
         self._words(found, read, columns)
         self._quantities(found, read, columns)
@@ -324,7 +210,7 @@ class FeatureMaker:
 
     def _arms(self, found: Candidates, out: dict[str, np.ndarray]) -> None:
         out["title_cosine"], out["alias_cosine"] = found.title, found.alias_score
-        out["encoder"], out["fused"] = found.encoder, found.fused
+        out["word_cosine"], out["encoder"], out["fused"] = found.word, found.encoder, found.fused
 
     def _words(self, found: Candidates, read: Read, out: dict[str, np.ndarray]) -> None:
         """Shared and missing words by rarity, model codes, first words, brand."""
@@ -404,8 +290,8 @@ class FeatureMaker:
         out["values_in_title"] = _share(meeting_values, read.n_values[line])
 
     def _strings(self, found: Candidates, out: dict[str, np.ndarray]) -> None:
-        """Edit-distance similarities, computed pairwise in C++ threads by rapidfuzz."""
-        index, threads = self.index, self.index.config.threads
+        """Edit-distance similarities, computed pairwise by rapidfuzz."""
+        index = self.index
         line, product = found.line.tolist(), found.product.tolist()
         squashed_lines = [form.replace(" ", "") for form in found.forms]
         sorted_lines = [" ".join(sorted(form.split())) for form in found.forms]
@@ -419,7 +305,7 @@ class FeatureMaker:
         def pairwise(left: list[str], right: list[str], scorer, scale: float = 0.01) -> np.ndarray:
             if not left:
                 return np.empty(0, np.float32)
-            return process.cpdist(left, right, scorer=scorer, workers=threads, dtype=np.float32) * np.float32(scale)
+            return process.cpdist(left, right, scorer=scorer, dtype=np.float32) * np.float32(scale)
 
         out["token_sort"] = pairwise(line_sorted, title_sorted, fuzz.ratio)
         out["token_set"] = pairwise(forms, titles, fuzz.token_set_ratio)
@@ -479,6 +365,7 @@ class FeatureMaker:
         out["sort_gap"] = gap_to_rival(line, out["token_sort"])
         out["set_gap"] = gap_to_rival(line, out["token_set"])
         out["missing_gap"] = -gap_to_rival(line, -out["missing_in_line"])
+        out["word_gap"] = gap_to_rival(line, found.word)
         out["explained_gap"] = gap_to_rival(line, out["title_explained"])
         surprise = out["missing_surprise"] + out["extra_surprise"]
         out["surprise_gap"] = -gap_to_rival(line, -surprise)

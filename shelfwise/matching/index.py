@@ -2,9 +2,13 @@
 
 A product is known by its catalog title and by the lines vendors used for it in the past. Three arms look for a line:
 
-* `title`:   character n-grams against catalog titles (typos, glued and split words);
+* `title`:   character n-grams against catalog titles (typos, anything that keeps most letters);
+* `word`:    words weighted by rarity against catalog titles, misspelt, shortened and glued words included;
 * `alias`:   character n-grams against vendors' past lines (a vendor says it as another vendor said it);
 * `encoder`: the trained encoder against all names, through FAISS (abbreviations, other words) - optional.
+
+The n-gram arms look at the rarest n-grams of a line first and stop at `postings` entries of the inverted index: the
+common ones cost most and say least, and what they would have told is put right by the exact scores afterwards.
 
 Each arm proposes names; names are folded into products, the union is scored by every arm exactly, and the best by the
 fused score stay. Product and line text enter in the normal form of `shelfwise.text` only.
@@ -22,7 +26,8 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from shelfwise.matching.lexical import Lexical, WordMatrix, comparable, pair_dots, top_products
+from shelfwise.matching.lexical import Lexical, WordMatrix, comparable, distinct, pair_dots, top_products
+from shelfwise.matching.reading import Read, Reader
 
 PRODUCT_COLUMNS = ("product_id", "title", "brand", "category", "price", "size")
 NAME_COLUMNS = ("product_id", "name", "source", "vendor_id")
@@ -39,10 +44,13 @@ class Encoder(Protocol):
 class IndexConfig:
     """How the index searches. Sizes are numbers of names or products per line."""
 
-    title_depth: int = 20
+    title_depth: int = 30
+    word_depth: int = 25
     alias_depth: int = 30
     encoder_depth: int = 20
-    candidates: int = 20
+    candidates: int = 12
+    postings: int = 10_000
+    word_postings: int = 10_000
     exact_below: int = 50_000
     recall_wanted: float = 0.98
     recall_sample: int = 500
@@ -55,9 +63,9 @@ class Candidates:
     """Candidate products of a batch of lines, flat: one entry per (line, product), lines ascending.
 
     `line` and `product` are positions (in the batch, in `CatalogIndex.products`); `alias` is the position of the
-    product's alias that is most like the line, -1 where it has none. Scores: `title`, `alias_score`, `encoder`
-    (NaN where there is no encoder), each a cosine; `fused` is what they were cut by. `forms` are the lines' normal
-    forms, `queries` their n-gram rows.
+    product's alias that is most like the line, -1 where it has none. Scores: `title`, `alias_score`, `word`,
+    `encoder` (NaN where there is no encoder), each a cosine; `fused` is what they were cut by. `forms` are the lines'
+    normal forms, `read` what was read in them.
     """
 
     n_lines: int
@@ -66,17 +74,19 @@ class Candidates:
     alias: np.ndarray
     title: np.ndarray
     alias_score: np.ndarray
+    word: np.ndarray
     encoder: np.ndarray
     fused: np.ndarray
     forms: list[str]
+    read: Read
 
     def take(self, keep: np.ndarray) -> Candidates:
         """Return the entries at `keep` (positions or mask)."""
         arrays = {
             name: getattr(self, name)[keep]
-            for name in ("line", "product", "alias", "title", "alias_score", "encoder", "fused")
+            for name in ("line", "product", "alias", "title", "alias_score", "word", "encoder", "fused")
         }
-        return Candidates(n_lines=self.n_lines, forms=self.forms, **arrays)
+        return Candidates(n_lines=self.n_lines, forms=self.forms, read=self.read, **arrays)
 
 
 def catalog_names(products: pd.DataFrame) -> list[str]:
@@ -180,6 +190,9 @@ class CatalogIndex:
         self._titles_t = self.ngram_rows[:n].T.tocsr()
         self._aliases_t = self.ngram_rows[n:].T.tocsr()
         self.words = WordMatrix.build(self.forms, self.lexical.words)
+        self.reader = Reader(self.words.vocabulary, self.title_forms)
+        self._title_words = _unit_rows(self.words.matrix[:n], self.words.idf)
+        self._title_words_t = self._title_words.T.tocsr()
         alias_products = self.name_product[n:]
         order = np.argsort(alias_products, kind="stable")
         self.alias_order = (order + n).astype(np.int64)  # name positions of aliases, grouped by product
@@ -274,7 +287,9 @@ class CatalogIndex:
         k = k or self.config.candidates
         forms = comparable(titles)
         queries = self.lexical.ngrams.transform(forms)
-        line, product = self._propose(queries, embeddings)
+        read = self.reader.read(forms)
+        words = _unit_rows(read.explained, self.words.idf)
+        line, product = self._propose(queries, words, embeddings)
         if hide is not None:
             hidden_group = np.where(hide >= 0, self.twin_group[np.maximum(hide, 0)], -1)
             keep = self.twin_group[product] != hidden_group[line]
@@ -287,26 +302,34 @@ class CatalogIndex:
             has = alias >= 0
             by_alias = np.einsum("ij,ij->i", embeddings[line[has]], self.embeddings[alias[has]])
             encoder[has] = np.maximum(encoder[has], by_alias)
-        fused = np.maximum(title, alias_score) + 0.5 * title + 0.5 * np.nan_to_num(encoder)
-        found = Candidates(len(titles), line, product, alias, title, alias_score, encoder, fused, forms)
+        word = pair_dots(words, line, self._title_words, product)
+        fused = np.maximum(title, alias_score) + 0.5 * title + word + 0.5 * np.nan_to_num(encoder)
+        found = Candidates(len(titles), line, product, alias, title, alias_score, word, encoder, fused, forms, read)
         order = np.lexsort((product, -fused, line))
         rank = rank_within(line[order])
         return found.take(np.sort(order[rank < k]))
 
-    def _propose(self, queries: sparse.csr_matrix, embeddings: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    def _propose(
+        self, queries: sparse.csr_matrix, words: sparse.csr_matrix, embeddings: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return the union over arms of (line, product), sorted."""
         config, n = self.config, len(self.products)
         keys = []
-        rows, columns, _ = top_products(queries, self._titles_t, config.title_depth, config.threads)
-        keys.append(rows * n + columns)
-        rows, columns, _ = top_products(queries, self._aliases_t, config.alias_depth, config.threads)
+        for rows_of, names_of, depth, postings in (
+            (queries, self._titles_t, config.title_depth, config.postings),
+            (words, self._title_words_t, config.word_depth, config.word_postings),
+        ):
+            rows, columns, _ = top_products(prune(rows_of, names_of, postings), names_of, depth, config.threads)
+            keys.append(rows * n + columns)
+        pruned = prune(queries, self._aliases_t, config.postings)
+        rows, columns, _ = top_products(pruned, self._aliases_t, config.alias_depth, config.threads)
         keys.append(rows * n + self.name_product[n:][columns])
         if embeddings is not None and self.vectors is not None:
             _, names = self.vectors.search(embeddings, config.encoder_depth)
             rows = np.repeat(np.arange(len(embeddings)), names.shape[1])
             names = names.ravel()
             keys.append(rows[names >= 0] * n + self.name_product[names[names >= 0]])
-        union = np.unique(np.concatenate(keys)) if n else np.empty(0, np.int64)
+        union = distinct(np.concatenate(keys)) if n else np.empty(0, np.int64)
         return (union // n, union % n) if n else (union, union)
 
     def _best_alias(
@@ -335,6 +358,34 @@ def rank_within(sorted_groups: np.ndarray) -> np.ndarray:
         return np.empty(0, np.int64)
     starts = np.flatnonzero(np.concatenate([[True], sorted_groups[1:] != sorted_groups[:-1]]))
     return np.arange(n) - np.repeat(starts, np.diff(np.append(starts, n)))
+
+
+def prune(queries: sparse.csr_matrix, names_transposed: sparse.csr_matrix, postings: int) -> sparse.csr_matrix:
+    """Return the queries with only their rarest terms, as many as `postings` entries of the inverted index allow.
+
+    At least four terms of each query stay. Source: the query-side pruning of impact-ordered retrieval, with document
+    frequency for impact.
+    """
+    cost = np.diff(names_transposed.indptr)[queries.indices].astype(np.int64)
+    rows = np.repeat(np.arange(queries.shape[0]), np.diff(queries.indptr))
+    order = np.lexsort((queries.indices, cost, rows))
+    running = np.cumsum(cost[order])
+    before = np.concatenate([[0], running])[queries.indptr[:-1]]
+    used = running - before[rows]
+    keep = np.zeros(queries.nnz, bool)
+    keep[order] = (used <= postings) | (rank_within(rows) < 4)
+    counts = np.bincount(rows[keep], minlength=queries.shape[0])
+    indptr = np.concatenate([[0], np.cumsum(counts)]).astype(queries.indptr.dtype)
+    return sparse.csr_matrix((queries.data[keep], queries.indices[keep], indptr), shape=queries.shape)
+
+
+def _unit_rows(rows: sparse.csr_matrix, weights: np.ndarray) -> sparse.csr_matrix:
+    """Return 0/1 rows weighted and scaled to unit length."""
+    data = weights[rows.indices].astype(np.float32)
+    owner = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))
+    length = np.sqrt(np.bincount(owner, data.astype(np.float64) ** 2, minlength=rows.shape[0]))
+    data = (data / np.maximum(length, 1e-9)[owner]).astype(np.float32)
+    return sparse.csr_matrix((data, rows.indices, rows.indptr), shape=rows.shape)
 
 
 def build_vectors(embeddings: np.ndarray, config: IndexConfig) -> tuple[Any, dict[str, Any]]:

@@ -52,8 +52,9 @@ class NgramVectorizer:
     def fit(self, normal_forms: Sequence[str]) -> NgramVectorizer:
         """Learn the terms and their rarity from normal forms (see `comparable`)."""
         documents, codes = self._occurrences(normal_forms)
-        self.terms, columns = np.unique(codes, return_inverse=True)
-        pairs = np.unique(documents.astype(np.int64) * max(len(self.terms), 1) + columns)
+        self.terms = distinct(codes)
+        columns = np.searchsorted(self.terms, codes)
+        pairs = distinct(documents.astype(np.int64) * max(len(self.terms), 1) + columns)
         frequency = np.bincount(pairs % max(len(self.terms), 1), minlength=len(self.terms))
         n = max(len(normal_forms), 1)
         self.idf = (np.log((1 + n) / (1 + frequency)) + 1).astype(np.float32)
@@ -239,6 +240,17 @@ def pair_dots(
     return out
 
 
+def distinct(keys: np.ndarray) -> np.ndarray:
+    """Return the distinct keys in ascending order.
+
+    By sorting: `np.unique` counts on a hash table, whose collisions on keys as regular as these took minutes.
+    """
+    ordered = np.sort(keys)
+    if len(ordered) < 2:
+        return ordered
+    return ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])]
+
+
 def _code_points(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Return the code points of all texts in one array, separated, and the text each belongs to."""
     joined = chr(_SEPARATOR).join(texts)
@@ -270,7 +282,7 @@ def _weighted_rows(
     columns = np.searchsorted(terms, codes)
     columns[columns == width] = 0
     known = terms[columns] == codes
-    key = np.unique(documents[known].astype(np.int64) * width + columns[known])
+    key = distinct(documents[known].astype(np.int64) * width + columns[known])
     rows, columns = key // width, key % width
     values = idf[columns]
     unknown = np.bincount(documents[~known], minlength=n)

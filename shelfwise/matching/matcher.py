@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +26,8 @@ import pandas as pd
 
 from shelfwise.matching.decisions import Thresholds
 from shelfwise.matching.features import FeatureMaker
-from shelfwise.matching.index import CatalogIndex, Encoder, IndexConfig, embed_names, rank_within
-from shelfwise.matching.lexical import Lexical
+from shelfwise.matching.index import Candidates, CatalogIndex, Encoder, IndexConfig, embed_names, rank_within
+from shelfwise.matching.lexical import Lexical, comparable
 from shelfwise.matching.scorer import Scorer, ScorerConfig
 from shelfwise.matching.splits import hashed_share
 
@@ -41,7 +43,7 @@ MATCH_COLUMNS = (
     "score",
     "decision",
 )
-CHUNK = 4096
+CHUNK = 2048
 Progress = Callable[[int, int], None]
 
 
@@ -68,6 +70,25 @@ class Ranked:
         first = self.rank == 0
         out[self.line[first]] = self.score[first]
         return out
+
+
+def in_order(work: Callable[[Any], Any], items: Iterable[Any], threads: int) -> Iterator[Any]:
+    """Yield `work(item)` in the order of items, computed in threads, at most `threads` + 1 results at a time."""
+    if threads <= 1:
+        yield from map(work, items)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        pending: deque[Future[Any]] = deque()
+        try:
+            for item in items:
+                pending.append(pool.submit(work, item))
+                if len(pending) > threads:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
 
 
 class Matcher:
@@ -122,7 +143,7 @@ class Matcher:
         prices = _prices(lines, rows)
         parts_x, parts_y, parts_line = [], [], []
         wanted = np.where(hide >= 0, -1, truth[rows])
-        for start, found, features in made._candidates(titles, unseen, prices, hide, progress):
+        for start, found, features in made._each_chunk(lambda x: x, titles, unseen, prices, hide, progress):
             parts_x.append(features)
             parts_line.append(found.line + start)
             parts_y.append((found.product == wanted[found.line + start]).astype(np.int8))
@@ -168,8 +189,7 @@ class Matcher:
         """Return the `k` best products of each title. `hide`: see `CatalogIndex.retrieve`."""
         self.check_index(index)
         lines, ranks, products, scores = [], [], [], []
-        for start, found, features in self._candidates(titles, index, prices, hide, progress):
-            raw = self.scorer.raw(features)
+        for start, found, raw in self._each_chunk(self.scorer.raw, titles, index, prices, hide, progress):
             score = self.scorer.probabilities(raw, found.line)
             # Equal scores: the more similar, then the earlier product, so that the same input gives the same output.
             order = np.lexsort((found.product, -found.fused, -raw, found.line))
@@ -191,22 +211,31 @@ class Matcher:
             joined(scores, np.float64),
         )
 
-    def _candidates(
+    def _each_chunk(
         self,
+        then: Callable[[np.ndarray], np.ndarray],
         titles: list[str],
         index: CatalogIndex,
         prices: np.ndarray | None,
         hide: np.ndarray | None,
         progress: Progress | None,
-    ) -> Iterator[tuple[int, Any, np.ndarray]]:
-        """Yield (first line, candidates, features) chunk by chunk, which bounds the memory."""
+    ) -> Iterator[tuple[int, Candidates, np.ndarray]]:
+        """Yield (first line, candidates, `then(features)`) chunk by chunk, which bounds the memory.
+
+        Chunks are worked on in threads, each chunk by one: nearly all the work is in libraries that let go of the
+        interpreter lock. Results come in order.
+        """
         maker = FeatureMaker.of(index)
-        for start in range(0, len(titles), CHUNK):
+
+        def work(start: int) -> tuple[int, Candidates, np.ndarray]:
             part = slice(start, start + CHUNK)
             chunk = titles[part]
             embeddings = self.encoder.encode(chunk) if self.encoder is not None else None
             found = index.retrieve(chunk, embeddings=embeddings, hide=None if hide is None else hide[part])
-            yield start, found, maker.features(found, None if prices is None else prices[part])
+            return start, found, then(maker.features(found, None if prices is None else prices[part]))
+
+        for start, found, made in in_order(work, range(0, len(titles), CHUNK), index.config.threads):
+            yield start, found, made
             if progress is not None:
                 progress(min(start + CHUNK, len(titles)), len(titles))
 
@@ -215,11 +244,11 @@ class Matcher:
     ) -> pd.DataFrame:
         """Return the `k` best products of each line: columns `MATCH_COLUMNS`, by line in input order, then rank.
 
-        `lines`: uploads/upload_lines (line_id, row, vendor_id, file, title; price where known). Every line has at
-        least its rank 1 row: with product_id null, score 0 and decision no_match where nothing resembles it. The
-        decision is the line's, repeated on its ranks. `progress(done, all)` is called as lines are done.
+        `lines`: uploads/upload_lines (line_id, row, vendor_id, file, title; brand and price where known). Every line
+        has at least its rank 1 row: with product_id null, score 0 and decision no_match where nothing resembles it.
+        The decision is the line's, repeated on its ranks. `progress(done, all)` is called as lines are done.
         """
-        titles = ["" if t is None or t != t else str(t) for t in lines["title"].tolist()]
+        titles = searched_titles(lines)
         ranked = self.rank_lines(titles, index, k, _prices(lines), None, progress)
         decisions = self.thresholds.decide(ranked.best_score())
         lonely = np.setdiff1d(np.arange(len(lines)), ranked.line)
@@ -265,6 +294,19 @@ class Matcher:
             encoder_dir if has_encoder else None,
             thresholds or saved,
         )
+
+
+def searched_titles(lines: pd.DataFrame) -> list[str]:
+    """Return what is searched for each upload line: its title, after its brand where the title does not name it."""
+    titles = ["" if t is None or t != t else str(t) for t in lines["title"].tolist()]
+    if "brand" not in lines or lines["brand"].isna().all():
+        return titles
+    brands = ["" if b is None or b != b else str(b) for b in lines["brand"].tolist()]
+    forms, brand_forms = comparable(titles), comparable(brands)
+    return [
+        f"{brand} {title}" if brand_form and brand_form not in form else title
+        for title, form, brand, brand_form in zip(titles, forms, brands, brand_forms, strict=True)
+    ]
 
 
 def _load_encoder(directory: Path) -> Encoder:

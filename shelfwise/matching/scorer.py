@@ -29,9 +29,9 @@ class ScorerConfig:
     """
 
     rounds: int = 300
-    leaves: int = 15
+    leaves: int = 31
     learning_rate: float = 0.05
-    least_in_leaf: int = 50
+    least_in_leaf: int = 100
     feature_share: float = 0.5
     row_share: float = 0.8
     folds: int = 5
@@ -51,8 +51,9 @@ FORMULA: dict[str, float] = {
     "exact_title": 2.0,
     "exact_alias": 2.0,
     "codes_conflict": -1.5,
-    "units_conflict": -1.0,
-    "numbers_missing": -0.2,
+    "quantities_conflict": -1.5,
+    "pack_conflict": -0.5,
+    "numbers_conflict": -0.5,
 }
 FORMULA_INTERCEPT = -4.5
 

@@ -258,9 +258,7 @@ class CatalogIndex:
         if (directory / "vectors.faiss").exists():
             import faiss
 
-            made.vectors = faiss.read_index(str(directory / "vectors.faiss"))
-            if "nprobe" in made.stats:
-                made.vectors.nprobe = int(made.stats["nprobe"])
+            made.vectors = faiss.read_index(str(directory / "vectors.faiss"))  # holds its number of probes
         return made
 
     # ---- retrieval --------------------------------------------------------------------------------------------

@@ -1,0 +1,359 @@
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+from shelfwise.matching.features import FEATURE_NAMES, FEATURES, FeatureMaker, gap_to_rival
+from shelfwise.matching.index import CatalogIndex, IndexConfig, build_vectors, embed_names, product_names, prune
+from shelfwise.matching.lexical import (
+    Lexical,
+    LexicalConfig,
+    NgramVectorizer,
+    WordMatrix,
+    comparable,
+    distinct,
+    pair_dots,
+    split_words,
+    top_products,
+)
+from shelfwise.matching.quantities import neighbours, quantities
+from shelfwise.matching.spelling import Spelling, skeleton
+from shelfwise.text import normalise
+from tests.unit.matching_samples import LetterEncoder, catalog, positives
+
+CONFIG = IndexConfig(threads=1)
+
+
+@pytest.fixture(scope="module")
+def products() -> pd.DataFrame:
+    return catalog()
+
+
+@pytest.fixture(scope="module")
+def lines(products) -> pd.DataFrame:
+    return positives(products, n=600)
+
+
+@pytest.fixture(scope="module")
+def index(products, lines) -> CatalogIndex:
+    names = product_names(products, lines)
+    lexical = Lexical.fit(names["name"].tolist())
+    return CatalogIndex.build(products, names, lexical, embed_names(names, LetterEncoder()), CONFIG)
+
+
+def small_index(titles: list[str], **columns) -> CatalogIndex:
+    frame = pd.DataFrame({"product_id": [f"P{i}" for i in range(len(titles))], "title": titles, **columns})
+    names = product_names(frame)
+    return CatalogIndex.build(frame, names, Lexical.fit(names["name"].tolist()), config=CONFIG)
+
+
+def test_ngrams_agree_with_scikit_learn():
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    texts = ["norvik heron whisky 12yr", "norvik falcon gin", "dry gin lemon 700ml", "a"]
+    ours = NgramVectorizer(LexicalConfig(sizes=(3,))).fit(texts)
+    theirs = TfidfVectorizer(
+        ngram_range=(3, 3), lowercase=False, binary=True, preprocessor=lambda t: f" {t} ", analyzer="char"
+    )
+    cosine = (ours.transform(texts) @ ours.transform(texts).T).toarray()
+    rows = theirs.fit_transform(texts)
+    np.testing.assert_allclose(cosine, (rows @ rows.T).toarray(), atol=1e-5)
+
+
+def test_a_term_never_seen_lowers_the_cosine():
+    ngrams = NgramVectorizer().fit(["norvik gin", "castella rum"])
+    title = ngrams.transform(["norvik gin"])
+    plain, longer = ngrams.transform(["norvik gin"]), ngrams.transform(["norvik gin zzzqqq"])
+    assert float((title @ plain.T).sum()) == pytest.approx(1, abs=1e-5)
+    assert 0.3 < float((title @ longer.T).sum()) < 0.9
+
+
+def test_lexical_survives_saving(tmp_path):
+    lexical = Lexical.fit(["Norvik Gin 70cl", "Cafe Zürich 1kg", "数字 ひらがな"])
+    lexical.save(tmp_path)
+    again = Lexical.load(tmp_path)
+    forms = comparable(["norvik gin", "zurich", "数字"])
+    assert (lexical.ngrams.transform(forms) != again.ngrams.transform(forms)).nnz == 0
+    assert again.words.vocabulary == lexical.words.vocabulary
+    assert {path.suffix for path in tmp_path.iterdir()} <= {".json", ".npz"}
+
+
+def test_a_million_characters_are_cut():
+    assert len(comparable(["x " * 500_000])[0]) <= 400
+    assert comparable(["", "\x00"]) == ["", ""]
+
+
+def test_distinct_and_pair_dots():
+    keys = np.array([5, 1, 5, 3, 1])
+    assert distinct(keys).tolist() == [1, 3, 5]
+    assert distinct(np.empty(0, np.int64)).tolist() == []
+    rng = np.random.default_rng(0)
+    left = sparse.csr_matrix(rng.random((5, 7)) * (rng.random((5, 7)) > 0.5))
+    right = sparse.csr_matrix(rng.random((6, 7)) * (rng.random((6, 7)) > 0.5))
+    a, b = np.array([0, 4, 2, 2]), np.array([5, 0, 1, 1])
+    expected = [float(left[i].toarray().ravel() @ right[j].toarray().ravel()) for i, j in zip(a, b, strict=True)]
+    np.testing.assert_allclose(pair_dots(left, a, right, b), expected, atol=1e-6)
+
+
+def test_pruning_keeps_the_rarest_terms():
+    queries = sparse.csr_matrix(np.ones((1, 6), np.float32))
+    names = sparse.csr_matrix(np.array([[1] * n + [0] * (10 - n) for n in (10, 9, 1, 2, 3, 4)], np.float32))
+    assert prune(queries, names, 10).indices.tolist() == [2, 3, 4, 5]
+    assert prune(queries, names, 1000).nnz == 6
+    assert prune(queries, names, 0).nnz == 4
+    assert prune(sparse.csr_matrix((3, 6), dtype=np.float32), names, 10).nnz == 0
+
+
+def test_top_products_of_nothing():
+    empty = sparse.csr_matrix((0, 4), dtype=np.float32)
+    assert len(top_products(empty, sparse.csr_matrix((4, 3), dtype=np.float32), 2, 1)[0]) == 0
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ("750ml", "25.4oz"),
+        ("75cl", "750 ml"),
+        ("1kg", "1000g"),
+        ("1TB", "1024GB"),
+        ("55 inch", "139.7cm"),
+        ("x24", "24 pack"),
+    ],
+)
+def test_equal_quantities_meet(left, right):
+    ours, theirs = quantities(normalise(left)), quantities(normalise(right))
+    assert set(theirs) & {near for key in ours for near in neighbours(key)}
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ("750ml", "700ml"),
+        ("64gb", "128gb"),
+        ("43 inch", "42 inch"),
+        ("2010", "2011"),
+        ("12yr", "15yr"),
+        ("4 pack", "6 pack"),
+    ],
+)
+def test_other_quantities_do_not(left, right):
+    ours, theirs = quantities(normalise(left)), quantities(normalise(right))
+    assert ours
+    assert theirs
+    assert not set(theirs) & {near for key in ours for near in neighbours(key)}
+
+
+def test_words_that_are_no_quantities():
+    assert quantities("whisky") == quantities("wdxoa485") == quantities("") == ()
+
+
+@pytest.mark.parametrize("written", ["crft", "carft", "crafft", "crat", "cra", "whiskycraft"])
+def test_spelling_finds_what_was_meant(written):
+    words = {"craft": 0, "whisky": 1, "lemon": 2}
+    spelling = Spelling(words, [["whisky", "craft"], ["lemon"]])
+    meant = spelling.meanings(written)
+    assert 0 in meant
+    assert 2 not in meant
+
+
+def test_spelling_leaves_codes_and_strangers_alone():
+    spelling = Spelling({"craft": 0, "qx200": 1}, [["craft", "qx200"]])
+    assert spelling.meanings("qx300") == ()
+    assert spelling.meanings("elephant") == ()
+    assert spelling.glued("qx", "200") == 1
+    assert spelling.glued("q", "200") == -1
+    assert skeleton("coffee") == "cf"
+
+
+def test_names_complete_titles_with_brand_and_size():
+    frame = pd.DataFrame(
+        {
+            "product_id": ["a", "b"],
+            "title": ["Dry Gin", "Norvik Gin 70cl"],
+            "brand": ["Norvik", "Norvik"],
+            "size": ["70cl", None],
+        }
+    )
+    assert product_names(frame)["name"].tolist() == ["Norvik Dry Gin 70cl", "Norvik Gin 70cl"]
+
+
+def test_names_of_unknown_products_are_left_out(products, lines):
+    strangers = lines.head(3).assign(product_id="nowhere")
+    names = product_names(products, pd.concat([lines, strangers]))
+    assert len(names) == len(products) + len(lines)
+    assert names["vendor_id"].isna().sum() == len(products)
+
+
+def test_retrieval_finds_the_product_in_every_arm(index, products):
+    titles = products["title"].tolist()[::17]
+    vectors = LetterEncoder().encode(titles)
+    found = index.retrieve(titles, k=3, embeddings=vectors)
+    first = found.product[np.searchsorted(found.line, np.arange(len(titles)))]
+    assert set(np.bincount(found.line)) == {3}
+    exact = [products["product_id"].tolist().index(p) for p in products["product_id"].tolist()[::17]]
+    right = found.product == np.array(exact)[found.line]
+    assert right.sum() == len(titles)
+    assert (found.title[right] > 0.999).all()
+    assert (found.word[right] > 0.999).all()
+    assert (found.encoder[right] > 0.99).all()
+    assert len(first) == len(titles)
+
+
+def test_hidden_products_and_their_twins_do_not_come(products):
+    doubled = pd.concat([products, products.head(5).assign(product_id=[f"T{i}" for i in range(5)])], ignore_index=True)
+    names = product_names(doubled)
+    index = CatalogIndex.build(doubled, names, Lexical.fit(names["name"].tolist()), config=CONFIG)
+    titles = products["title"].head(5).tolist()
+    seen = index.retrieve(titles)
+    assert {0, 384} <= set(seen.product[seen.line == 0])
+    hidden = index.retrieve(titles, hide=np.array([0, 1, -1, 3, 4]))
+    assert not {0, 384} & set(hidden.product[hidden.line == 0])
+    assert {2, 386} <= set(hidden.product[hidden.line == 2])
+
+
+def test_an_unseen_vendor_has_no_aliases(index, lines):
+    vendor = lines["vendor_id"].value_counts().index[0]
+    without = index.without_vendors({vendor})
+    assert vendor not in set(without.names["vendor_id"].dropna())
+    assert len(index.names) - len(without.names) == (lines["vendor_id"] == vendor).sum()
+    own = lines[lines["vendor_id"] == vendor]
+    with_own = index.retrieve(own["vendor_title"].tolist())
+    assert with_own.alias_score.max() > 0.999
+    np.testing.assert_array_equal(without.embeddings, index.embeddings[~index.names["vendor_id"].eq(vendor).to_numpy()])
+
+
+def test_index_survives_saving(index, lines, tmp_path):
+    index.save(tmp_path)
+    again = CatalogIndex.load(tmp_path)
+    titles = lines["vendor_title"].tolist()[:40]
+    vectors = LetterEncoder().encode(titles)
+    left, right = index.retrieve(titles, embeddings=vectors), again.retrieve(titles, embeddings=vectors)
+    for name in ("line", "product", "alias", "title", "word", "encoder", "fused"):
+        np.testing.assert_array_equal(getattr(left, name), getattr(right, name))
+    assert not [path for path in tmp_path.rglob("*") if path.suffix in (".pkl", ".pickle", ".joblib")]
+
+
+def test_parts_that_do_not_belong_together_are_refused(products, index):
+    names = product_names(products)
+    with pytest.raises(ValueError, match="names must begin"):
+        CatalogIndex.build(products.iloc[::-1], names, index.lexical)
+    with pytest.raises(ValueError, match="embeddings"):
+        CatalogIndex.build(products, names, index.lexical, np.zeros((3, 4), np.float32))
+
+
+def test_lines_without_anything_in_common_have_no_candidates(index):
+    found = index.retrieve(["", "@@@", "ж"])
+    assert len(found.line) == 0
+    assert FeatureMaker.of(index).features(found).shape == (0, len(FEATURES))
+
+
+@pytest.mark.parametrize("titles", [["One Product 5L"], ["same"] * 6, [""] * 3, ["12", "123", "1234"]])
+def test_strange_catalogs_work(titles):
+    index = small_index(titles)
+    found = index.retrieve([titles[0], "one 5l", "", "12"])
+    features = FeatureMaker.of(index).features(found)
+    assert features.shape == (len(found.line), len(FEATURES))
+    if titles[0]:
+        assert 0 in found.line
+
+
+def test_ivf_is_chosen_by_measured_recall():
+    rng = np.random.default_rng(1)
+    centres = rng.normal(size=(40, 16))
+    vectors = (centres[rng.integers(0, 40, 4000)] + 0.3 * rng.normal(size=(4000, 16))).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    config = dataclasses.replace(CONFIG, exact_below=1000, recall_sample=100)
+    index, stats = build_vectors(vectors, config)
+    assert stats["vectors"].startswith("IVF")
+    assert stats["recall_at_10"] >= 0.98
+    _, exact = build_vectors(vectors, CONFIG)
+    assert exact["vectors"] == "exact"
+    assert index.search(vectors[:5], 1)[1].ravel().tolist() == [0, 1, 2, 3, 4]
+
+
+def feature(index: CatalogIndex, line: str, product: str, prices=None) -> dict[str, float]:
+    found = index.retrieve([line])
+    position = index.positions([product])[0]
+    row = FeatureMaker.of(index).features(found, prices)[found.product == position]
+    assert len(row) == 1, f"{product} is not among the candidates of {line!r}"
+    return dict(zip(FEATURE_NAMES, row[0].tolist(), strict=True))
+
+
+def test_features_tell_variants_apart():
+    index = small_index(
+        ["Norvik Heron Whisky 12yr 700ml", "Norvik Heron Whisky 18yr 700ml", "Norvik Heron Whisky 12yr 50ml 4 Pack"],
+        price=[30.0, 60.0, 15.0],
+    )
+    right = feature(index, "NORVIK HERON WHSKY 12 YO 70CL", "P0", np.array([33.0]))
+    older = feature(index, "NORVIK HERON WHSKY 12 YO 70CL", "P1", np.array([33.0]))
+    small = feature(index, "NORVIK HERON WHSKY 12 YO 70CL", "P2", np.array([33.0]))
+    assert right["quantities_conflict"] == 0 < older["quantities_conflict"]
+    assert small["quantities_conflict"] >= 1
+    assert right["pack_conflict"] == 0 < small["pack_conflict"]
+    assert right["title_explained"] == pytest.approx(1)
+    assert right["title_in_line"] < 1  # "whsky" is not the word, only what it stands for
+    assert right["overall_rank"] == 0
+    assert right["price_ratio"] == pytest.approx(30 / 33)
+    assert right["values_in_line"] == pytest.approx(1)
+
+
+def test_features_know_what_vendors_drop():
+    titles = [f"Brand{i} Heron Whisky Integrated" for i in range(30)]
+    frame = pd.DataFrame({"product_id": [f"P{i}" for i in range(30)], "title": titles})
+    past = pd.DataFrame(
+        {
+            "product_id": frame["product_id"],
+            "vendor_title": [f"Brand{i} heron whisky" for i in range(30)],
+            "vendor_id": "v",
+        }
+    )
+    names = product_names(frame, past)
+    index = CatalogIndex.build(frame, names, Lexical.fit(names["name"].tolist()), config=CONFIG)
+    usual = feature(index, "brand3 heron whisky", "P3")["missing_surprise"]
+    odd = feature(index, "brand3 heron integrated", "P3")["missing_surprise"]
+    assert usual < 0.3 < odd
+
+
+def test_equal_aliases_are_seen(index, lines):
+    line = lines.iloc[7]
+    row = feature(index, line["vendor_title"], line["product_id"])
+    assert row["exact_alias"] == 1
+    assert row["alias_cosine"] == pytest.approx(1, abs=1e-4)
+
+
+def test_every_feature_is_described_and_finite_or_missing(index, lines):
+    assert len(set(FEATURE_NAMES)) == len(FEATURES)
+    assert {feature.higher for feature in FEATURES} == {"+", "-"}
+    found = index.retrieve(lines["vendor_title"].tolist()[:100])
+    values = FeatureMaker.of(index).features(found)
+    assert not np.isinf(values).any()
+    may_miss = {"encoder", "encoder_rank", "encoder_gap", "price_ratio", "brand_in_line", "numbers_in_title"}
+    may_miss |= {"numbers_in_line", "values_in_line", "values_in_title"}
+    missing = {FEATURE_NAMES[i] for i in np.flatnonzero(np.isnan(values).any(axis=0))}
+    assert missing <= may_miss
+
+
+def test_features_do_not_depend_on_the_batch(index, lines):
+    titles = lines["vendor_title"].tolist()[:60]
+    maker = FeatureMaker.of(index)
+    whole = maker.features(index.retrieve(titles))
+    parts = [maker.features(index.retrieve(titles[i : i + 7])) for i in range(0, 60, 7)]
+    np.testing.assert_allclose(whole, np.concatenate(parts), rtol=1e-4, atol=1e-5)
+
+
+def test_gap_to_rival():
+    line = np.array([0, 0, 0, 2, 3, 3])
+    gaps = gap_to_rival(line, np.array([1.0, 3.0, 2.0, 5.0, 4.0, 4.0], np.float32))
+    assert gaps.tolist() == [-2.0, 1.0, -1.0, 5.0, 0.0, 0.0]
+
+
+def test_word_matrix_counts_strangers():
+    lexical = Lexical.fit(["norvik gin"])
+    words = WordMatrix.build(["norvik gin", "castella/rum"], lexical.words)
+    assert split_words("castella/rum-x") == ["castella", "rum", "x"]
+    rows, unknown = words.rows(["gin tonic", "rum castella"])
+    assert unknown.tolist() == [1, 0]
+    assert np.diff(rows.indptr).tolist() == [1, 2]
+    assert words.idf[words.vocabulary["castella"]] == lexical.words.unknown_idf

@@ -62,6 +62,14 @@ class _LakeIOManager(dg.UPathIOManager):
         return base_path / escape_dotdot_segments(escape_leading_slash(partition))
 
 
+def _read(context: dg.InputContext, path: UPath) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        name = context.asset_key.to_user_string()
+        raise FileNotFoundError(f"{name} was never materialized in this lake: there is no {path}") from None
+
+
 class TableIOManager(_LakeIOManager):
     """Tables as Parquet."""
 
@@ -77,7 +85,7 @@ class TableIOManager(_LakeIOManager):
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> pd.DataFrame:
         """Read a table. Raises FileNotFoundError where it was never written."""
-        return pd.read_parquet(io.BytesIO(path.read_bytes()))
+        return pd.read_parquet(io.BytesIO(_read(context, path)))
 
 
 class ReferenceIOManager(_LakeIOManager):
@@ -93,7 +101,7 @@ class ReferenceIOManager(_LakeIOManager):
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> dict[str, Any]:
         """Read a reference. Raises FileNotFoundError where it was never written."""
-        return json.loads(path.read_bytes())
+        return json.loads(_read(context, path))
 
 
 class TableIO(dg.ConfigurableIOManagerFactory):

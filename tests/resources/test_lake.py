@@ -1,0 +1,281 @@
+"""The lake and its IO managers, on disk and on S3: what is written is read back, whole or not at all."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import dagster as dg
+import numpy as np
+import pandas as pd
+import pytest
+import s3fs
+from moto.server import ThreadedMotoServer
+from pandas.testing import assert_frame_equal
+
+from resources.lake import Lake, ReferenceIO, TableIO
+from shelfwise.artifacts import exists
+
+FRAME = pd.DataFrame(
+    {
+        "product_id": pd.Series(["a", "b", "c"], dtype="str"),
+        "title": pd.Series(["Süße Möhre", None, "=1+1"], dtype="str"),
+        "price": [1.5, float("nan"), -2.0],
+        "row": np.array([2, 3, 4], dtype="int64"),
+        "rejected": [["x", "y"], [], ["z"]],
+        "at": pd.to_datetime(["2024-01-01", None, "2024-02-01"], utc=True).astype("datetime64[us, UTC]"),
+    }
+)
+FILES = dg.DynamicPartitionsDefinition(name="files")
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    for name, value in {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "SHELFWISE_CACHE": str(tmp_path / "cache"),
+    }.items():
+        monkeypatch.setenv(name, value)
+    s3fs.S3FileSystem.clear_instance_cache()
+    client = boto3.client("s3", endpoint_url=endpoint)
+    name = f"lake-{time.monotonic_ns()}"
+    client.create_bucket(Bucket=name)
+    yield f"s3://{name}"
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.fixture(params=["disk", "s3"])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return str(tmp_path / "lake") if request.param == "disk" else request.getfixturevalue("bucket") + "/shop/lake"
+
+
+def resources(root: str) -> dict[str, object]:
+    return {"io_manager": TableIO(root=root), "reference_io": ReferenceIO(root=root), "lake": Lake(root=root)}
+
+
+@dg.asset(key_prefix="raw")
+def products() -> pd.DataFrame:
+    return FRAME
+
+
+@dg.asset(key_prefix="matching", io_manager_key="reference_io")
+def model() -> dict:
+    return {"id": "abc", "location": "s3://x/y", "nested": {"n": 1}}
+
+
+@dg.asset(partitions_def=FILES, key_prefix="uploads")
+def lines(context: dg.AssetExecutionContext) -> pd.DataFrame:
+    return FRAME.assign(file=context.partition_key)
+
+
+def test_tables_references_and_partitions_are_read_back_as_they_were(root: str) -> None:
+    seen: dict[str, object] = {}
+
+    @dg.asset(
+        io_manager_key="reference_io",
+        ins={
+            "products": dg.AssetIn(["raw", "products"]),
+            "model": dg.AssetIn(["matching", "model"]),
+            "lines": dg.AssetIn(["uploads", "lines"], metadata={"allow_missing_partitions": True}),
+        },
+    )
+    def reader(products: pd.DataFrame, model: dict, lines: dict[str, pd.DataFrame]) -> dict:
+        seen.update(products=products, model=model, lines=lines)
+        return {}
+
+    keys = ["acme/a.csv", "zeta/a.csv", "acme/never read.csv"]
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions("files", keys)
+        assert dg.materialize([products, model], resources=resources(root)).success
+        for key in keys[:2]:
+            assert dg.materialize([lines], partition_key=key, instance=instance, resources=resources(root)).success
+        graph = [products, model, lines, reader]
+        assert dg.materialize(graph, instance=instance, selection=[reader], resources=resources(root)).success
+    assert_frame_equal(seen["products"], FRAME)
+    assert seen["model"] == {"id": "abc", "location": "s3://x/y", "nested": {"n": 1}}
+    found = seen["lines"]
+    assert isinstance(found, dict)
+    assert set(found) == set(keys[:2]), "a partition that was never written is left out"
+    assert_frame_equal(found["zeta/a.csv"], FRAME.assign(file=pd.Series(["zeta/a.csv"] * 3, dtype="str")))
+
+
+def test_the_place_of_a_table_is_the_one_the_lake_names(root: str) -> None:
+    dg.materialize([products, model], resources=resources(root))
+    lake = Lake(root=root)
+    assert lake.table_path(dg.AssetKey(["raw", "products"])).exists()
+    assert (lake.path / "tables" / "matching" / "model.json").exists()
+    names = {path.name for path in (lake.path / "tables" / "raw").iterdir()}
+    assert names == {"products.parquet"}, "nothing is left beside it"
+
+
+def test_artifacts_travel_to_the_lake_and_back(root: str, tmp_path: Path) -> None:
+    lake, source = Lake(root=root), tmp_path / "model"
+    (source / "sub").mkdir(parents=True)
+    (source / "sub" / "weights.bin").write_bytes(bytes(range(256)))
+    (source / "empty").write_bytes(b"")
+    location = lake.publish("title_encoder", "abc", source)
+    assert location == str(lake.artifact_path("title_encoder", "abc"))
+    assert exists(location)
+    assert not exists(lake.artifact_path("title_encoder", "abd"))
+    local = lake.fetch(location)
+    assert (local / "sub" / "weights.bin").read_bytes() == bytes(range(256))
+    assert (local / "empty").read_bytes() == b""
+    (source / "empty").write_bytes(b"changed")
+    assert lake.publish("title_encoder", "abc", source) == location
+    assert (lake.fetch(location) / "empty").read_bytes() == b"", "an id stands for its content"
+    with pytest.raises(FileNotFoundError, match="never published"):
+        lake.fetch(str(lake.artifact_path("title_encoder", "abd")))
+
+
+@pytest.mark.parametrize("value", [["a"], "text", 7, {"a": 1}, np.zeros(3)])
+def test_what_is_no_table_is_refused(tmp_path: Path, value: object) -> None:
+    @dg.asset
+    def wrong():
+        return value
+
+    with pytest.raises(TypeError, match="wrong: expected a DataFrame, not"):
+        dg.materialize([wrong], resources=resources(str(tmp_path)))
+    assert not list(tmp_path.rglob("*.parquet"))
+
+
+@pytest.mark.parametrize("value", [FRAME, ["a"], "text", 7, object()])
+def test_what_is_no_reference_is_refused(tmp_path: Path, value: object) -> None:
+    @dg.asset(io_manager_key="reference_io")
+    def wrong():
+        return value
+
+    with pytest.raises(TypeError, match="wrong: expected a reference, not"):
+        dg.materialize([wrong], resources=resources(str(tmp_path)))
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_a_table_that_was_never_written_is_an_error(tmp_path: Path) -> None:
+    @dg.asset(ins={"products": dg.AssetIn(["raw", "products"])})
+    def reader(products: pd.DataFrame) -> None: ...
+
+    with pytest.raises(FileNotFoundError, match="raw/products was never materialized in this lake"):
+        dg.materialize([products, reader], selection=[reader], resources=resources(str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    "key", ["../../raw/products", "/etc/passwd", "a/../../../x", "..", "acme/..", "%2Fetc", "a//b"]
+)
+def test_no_partition_leaves_its_table(tmp_path: Path, key: str) -> None:
+    root = tmp_path / "deep" / "lake"
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions("files", [key])
+        dg.materialize([lines], partition_key=key, instance=instance, resources=resources(str(root)))
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(written) == 1
+    assert written[0].resolve().is_relative_to(root / "tables" / "uploads" / "lines")
+
+
+def test_keys_that_are_alike_have_places_of_their_own(tmp_path: Path) -> None:
+    keys = ["acme/a.csv", "acme/a.CSV", "acme/a", "acme/a.csv.csv", "acme.a/csv", "/acme/a.csv", "../acme/a.csv"]
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions("files", keys)
+        for key in keys:
+            dg.materialize([lines], partition_key=key, instance=instance, resources=resources(str(tmp_path)))
+    written = {pd.read_parquet(path)["file"].iloc[0] for path in tmp_path.rglob("*.parquet")}
+    assert written == set(keys)
+
+
+def test_a_write_that_fails_leaves_the_old_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dg.materialize([products], resources=resources(str(tmp_path)))
+    path = Lake(root=str(tmp_path)).table_path(dg.AssetKey(["raw", "products"]))
+    before = path.read_bytes()
+
+    @dg.asset(key=["raw", "products"])
+    def changed() -> pd.DataFrame:
+        return FRAME.head(1)
+
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match="No space left"):
+        dg.materialize([changed], resources=resources(str(tmp_path)))
+    assert path.read_bytes() == before
+    assert [file.name for file in Path(str(path)).parent.iterdir()] == ["products.parquet"]
+
+
+_WRITE_FOR_EVER = """
+import sys
+import dagster as dg, pandas as pd
+from resources.lake import ReferenceIO, TableIO
+root = sys.argv[1]
+tables = TableIO(root=root).create_io_manager(None)
+references = ReferenceIO(root=root).create_io_manager(None)
+frames = [pd.DataFrame({"n": [number] * 60_000, "t": [str(number) * 9] * 60_000}) for number in range(7)]
+for turn in range(10**9):
+    number = turn % 7
+    tables.handle_output(dg.build_output_context(asset_key=["raw", "products"]), frames[number])
+    references.handle_output(dg.build_output_context(asset_key=["matching", "model"]), {"n": [number] * 9_000})
+    if turn == 0:
+        print("ready", flush=True)
+"""
+
+
+def test_a_killed_writer_leaves_the_old_table_or_the_new_and_readers_never_see_half(tmp_path: Path) -> None:
+    table = tmp_path / "tables" / "raw" / "products.parquet"
+    reference = tmp_path / "tables" / "matching" / "model.json"
+    looks = 0
+    for round in range(4):
+        command = [sys.executable, "-c", _WRITE_FOR_EVER, str(tmp_path)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, env=_environment()) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            for _ in range(10 + round):
+                _is_whole(table, reference)
+                looks += 1
+            process.send_signal(signal.SIGKILL)
+        _is_whole(table, reference)
+    assert looks == 46
+    leftovers = [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix == ".tmp"]
+    assert all(path.name.startswith(".") for path in leftovers), "what a kill leaves is hidden from readers"
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+
+
+def _is_whole(table: Path, reference: Path) -> None:
+    frame, value = pd.read_parquet(table), json.loads(reference.read_text())
+    assert len(frame) == 60_000
+    assert frame["n"].nunique() == 1
+    assert frame["t"].iloc[-1] == str(frame["n"].iloc[0]) * 9
+    assert len(value["n"]) == 9_000
+    assert len(set(value["n"])) == 1
+
+
+def test_scratch_space_stays_until_it_is_forgotten(tmp_path: Path) -> None:
+    lake = Lake(root=str(tmp_path / "lake"))
+    work = lake.work_directory("title_encoder", "abc")
+    (work / "checkpoint").write_text("1")
+    assert work.is_relative_to(tmp_path / "lake")
+    assert (lake.work_directory("title_encoder", "abc") / "checkpoint").exists()
+    lake.forget(work)
+    assert not work.exists()
+    lake.forget(work)
+
+
+def test_scratch_space_of_a_lake_on_s3_is_on_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    first = Lake(root="s3://one/lake").work_directory("title_encoder", "abc")
+    assert first.is_dir()
+    assert first.is_relative_to(tmp_path)

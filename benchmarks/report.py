@@ -261,7 +261,10 @@ def _speed(result: Result) -> str:
             ]
         )
     header = ["on two cores", "lines/s", "Shelfwise is … times as fast", "top-1", "lines measured", "peak memory"]
-    stages = ", ".join(f"{name.replace('_', ' ')} {_seconds(value)}" for name, value in result["stages"].items())
+    stages, inside = (
+        ", ".join(f"{name} {_seconds(value)}" for name, value in (result.get(part) or {}).items())
+        for part in ("stages", "inside_match")
+    )
     return "\n\n".join(
         [
             "## Speed: many lines against a large catalog",
@@ -271,7 +274,8 @@ def _speed(result: Result) -> str:
             "vectors and prepared titles are made beforehand and not counted. The encoder was trained for "
             f"{result['prepared'].get('encoder_steps')} steps.",
             _table(header, rows),
-            f"Where the time goes: {stages} (match includes encode, retrieve, features, score and the rest).",
+            f"Where the time goes: {stages}."
+            + (f" Inside match, added up over its threads: {inside}." if inside else ""),
             "![speed and accuracy](results/speed.png)",
         ]
     )

@@ -259,15 +259,17 @@ def test_strange_catalogs_work(titles):
         assert 0 in found.line
 
 
-def test_ivf_is_chosen_by_measured_recall():
+def test_the_graphs_search_width_is_chosen_by_measured_recall_and_the_graph_is_the_same_each_time():
     rng = np.random.default_rng(1)
     centres = rng.normal(size=(40, 16))
     vectors = (centres[rng.integers(0, 40, 4000)] + 0.3 * rng.normal(size=(4000, 16))).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     config = dataclasses.replace(CONFIG, exact_below=1000, recall_sample=100)
     index, stats = build_vectors(vectors, config)
-    assert stats["vectors"].startswith("IVF")
+    assert stats["vectors"].startswith("HNSW")
     assert stats["recall_at_10"] >= 0.98
+    again, _ = build_vectors(vectors, config)
+    assert (again.search(vectors[:200], 10)[1] == index.search(vectors[:200], 10)[1]).all()
     _, exact = build_vectors(vectors, CONFIG)
     assert exact["vectors"] == "exact"
     assert index.search(vectors[:5], 1)[1].ravel().tolist() == [0, 1, 2, 3, 4]

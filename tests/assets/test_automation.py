@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import dagster as dg
 import pytest
 
@@ -82,7 +84,8 @@ def test_the_plain_condition_would_freeze_which_is_why_it_is_not_used(
     daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(FOLLOWS, QUEUE, dg.AutomationCondition.eager())
-    plain = Daemon(daemon.instance, build_definitions(Settings()))
+    # Unwrapped: definitions are built once per settings, and these are others.
+    plain = Daemon(daemon.instance, inspect.unwrap(build_definitions)(Settings()))
     plain.tick()
     plain.match("acme/good.csv")
     assert plain.tick() == 0

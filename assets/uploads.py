@@ -55,13 +55,13 @@ def upload_lines(
             data = uploads.store().read(key)
             upload = parse_upload(data, file, vendor_id)
     except InputError as error:
-        place = set_aside(lake.root, key, data, error.problems)
+        place = _keep(lake, key, data, error)
         problems = pd.DataFrame([problem.as_dict() for problem in error.problems])
         yield dg.AssetCheckResult(
             passed=False,
             check_name="readable",
             description=str(error.problems[0]),
-            metadata={"problems": table(problems), "set_aside": str(place)},
+            metadata={"problems": table(problems), "set_aside": place},
         )
         # Trying again cannot help: the file has to change, and then it is another upload.
         raise dg.Failure(f"{key} was set aside:\n{error}", allow_retries=False) from error
@@ -70,6 +70,14 @@ def upload_lines(
         value=upload.frame, metadata={"repairs": table(repairs), **table_metadata(upload.frame, clock)}
     )
     yield dg.AssetCheckResult(passed=True, check_name="readable", metadata={"lines": len(upload.frame)})
+
+
+def _keep(lake: Lake, key: str, data: bytes | None, error: InputError) -> str:
+    """Set a refused file aside and return where. A key that leaves the uploads folder leads nowhere here either."""
+    try:
+        return str(set_aside(lake.root, key, data, error.problems))
+    except InputError:
+        return "nothing was kept: the key names no file of the uploads folder"
 
 
 @dg.asset(

@@ -11,7 +11,7 @@ from typing import Any
 
 import dagster as dg
 import pandas as pd
-from dagster._core.storage.upath_io_manager import escape_dotdot_segments, escape_leading_slash
+from dagster._core.storage.upath_io_manager import escape_dotdot_segments, escape_leading_slash, is_dict_type
 from upath import UPath
 
 from shelfwise.artifacts import atomic_write_bytes, atomic_write_json, fetch, publish
@@ -60,6 +60,13 @@ class _LakeIOManager(dg.UPathIOManager):
     def make_safe_partition_path(self, base_path: UPath, partition: str) -> UPath:
         """Keep every partition below its table, whatever its key says."""
         return base_path / escape_dotdot_segments(escape_leading_slash(partition))
+
+    def load_input(self, context: dg.InputContext) -> Any:
+        """Like the base class; where partitions are expected and there is none yet, an empty dictionary, not None."""
+        loaded = super().load_input(context)
+        if loaded is None and context.has_asset_partitions and is_dict_type(context.dagster_type.typing_type):
+            return {}
+        return loaded
 
 
 def _read(context: dg.InputContext, path: UPath) -> bytes:

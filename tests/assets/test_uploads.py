@@ -213,16 +213,19 @@ def test_a_bad_version_leaves_the_tables_of_the_good_one(shop: Shop, instance: d
 
 def test_every_line_gets_a_decision_of_the_champion_by_the_thresholds(shop: Shop, instance: dg.DagsterInstance) -> None:
     shop.upload(GOOD, good_file(shop, 40))
-    result = match(shop, instance, GOOD, approve=0.9, review=0.4)
+    assert match(shop, instance, GOOD).success
+    scores = pd.read_parquet(matches_of(shop, GOOD)).query("rank == 1")["score"]
+    review, approve = scores.quantile([0.3, 0.6])
+    result = match(shop, instance, GOOD, approve=approve, review=review)
     frame, lines = pd.read_parquet(matches_of(shop, GOOD)), pd.read_parquet(lines_of(shop, GOOD))
     best = frame[frame["rank"] == 1]
     assert best["line_id"].tolist() == lines["line_id"].tolist()
     assert best["row"].tolist() == list(range(2, 43))
     assert set(frame["champion_version"]) == {shop.version}
-    wanted = ["approved" if s >= 0.9 else "review" if s >= 0.4 else "no_match" for s in best["score"]]
+    wanted = ["approved" if s >= approve else "review" if s >= review else "no_match" for s in best["score"]]
     assert best["decision"].tolist() == wanted
     assert frame.groupby("line_id")["decision"].nunique().max() == 1
-    assert len(set(wanted)) > 1, "else nothing was tested"
+    assert set(wanted) == {"approved", "review", "no_match"}, "else nothing was tested"
     known = best[best["row"] < 42]
     assert (known["product_id"].to_numpy() == shop.products["product_id"].iloc[:40].to_numpy()).mean() > 0.8
     (event,) = [e for e in result.get_asset_materialization_events() if e.asset_key.path[-1] == "upload_matches"]

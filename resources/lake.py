@@ -61,13 +61,6 @@ class _LakeIOManager(dg.UPathIOManager):
         """Keep every partition below its table, whatever its key says."""
         return base_path / escape_dotdot_segments(escape_leading_slash(partition))
 
-    def load_input(self, context: dg.InputContext) -> Any:
-        """Like the base class; where partitions are expected and there is none yet, an empty dictionary, not None."""
-        loaded = super().load_input(context)
-        if loaded is None and context.has_asset_partitions and is_dict_type(context.dagster_type.typing_type):
-            return {}
-        return loaded
-
 
 def _read(context: dg.InputContext, path: UPath) -> bytes:
     try:
@@ -81,6 +74,16 @@ class TableIOManager(_LakeIOManager):
     """Tables as Parquet."""
 
     extension = ".parquet"
+
+    def load_input(self, context: dg.InputContext) -> Any:
+        """Like the base class, but a dictionary of partitions is one however many there are.
+
+        The base class gives None for no partition and the bare table for a single one.
+        """
+        loaded = super().load_input(context)
+        if isinstance(loaded, dict) or not is_dict_type(context.dagster_type.typing_type):
+            return loaded
+        return {} if loaded is None else {context.asset_partition_keys[0]: loaded}
 
     def dump_to_path(self, context: dg.OutputContext, obj: Any, path: UPath) -> None:
         """Write a table. Raises TypeError for anything that is not one."""

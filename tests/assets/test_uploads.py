@@ -279,6 +279,13 @@ def test_a_queue_without_uploads_is_empty(shop: Shop, instance: dg.DagsterInstan
     assert (shop.lake / "exports" / "review_queue.csv").read_bytes().startswith(b"vendor_id,file,row,")
 
 
+def test_the_first_upload_of_all_is_in_the_queue(shop: Shop, instance: dg.DagsterInstance) -> None:
+    instance.add_dynamic_partitions("upload_files", [GOOD])
+    matches_of(shop, GOOD).parent.mkdir(parents=True)
+    matches_frame("acme", "good.csv", [("a", "review", 0.7), ("b", "no_match", 0.1)]).to_parquet(matches_of(shop, GOOD))
+    assert collect(shop, instance)["title"].tolist() == ["a"]
+
+
 def test_the_queue_holds_the_review_lines_of_all_uploads_and_nothing_else(
     shop: Shop, instance: dg.DagsterInstance
 ) -> None:

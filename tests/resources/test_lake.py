@@ -116,6 +116,26 @@ def test_tables_references_and_partitions_are_read_back_as_they_were(root: str) 
     assert_frame_equal(found["zeta/a.csv"], FRAME.assign(file=pd.Series(["zeta/a.csv"] * 3, dtype="str")))
 
 
+@pytest.mark.parametrize("written", [[], ["acme/a.csv"], ["acme/a.csv", "zeta/a.csv"]])
+@pytest.mark.parametrize("missing", [[], ["acme/bad.csv"]])
+def test_a_dictionary_of_partitions_is_one_however_many_there_are(
+    tmp_path: Path, written: list[str], missing: list[str]
+) -> None:
+    seen: dict[str, pd.DataFrame] = {}
+
+    @dg.asset(ins={"lines": dg.AssetIn(["uploads", "lines"], metadata={"allow_missing_partitions": True})})
+    def reader(lines: dict[str, pd.DataFrame]) -> None:
+        seen.update(lines)
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions("files", [*written, *missing])
+        for key in written:
+            dg.materialize([lines], partition_key=key, instance=instance, resources=resources(str(tmp_path)))
+        run = {"selection": [reader], "instance": instance, "resources": resources(str(tmp_path))}
+        assert dg.materialize([lines, reader], **run).success
+    assert {key: set(frame["file"]) for key, frame in seen.items()} == {key: {key} for key in written}
+
+
 def test_the_place_of_a_table_is_the_one_the_lake_names(root: str) -> None:
     dg.materialize([products, model], resources=resources(root))
     lake = Lake(root=root)

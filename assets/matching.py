@@ -324,6 +324,13 @@ def champion(matcher_evaluation: dict, registry: ModelRegistry, matching: Matchi
     if not decision.promote:
         raise dg.Failure(decision.summary, metadata={"gate": table(decision.table())}, allow_retries=False)
     versions = registry.open()
+    current = versions.alias(TITLE_MATCHER)
+    # An evaluation that names another champion than today's is old: its comparison says nothing about today's.
+    if current is not None and current.artifact_id != evaluated["id"]:
+        compared = matcher_evaluation["champion_version"]
+        if compared != current.label:
+            reason = f"the candidate was compared with champion {compared or 'none'}, which is {current.label} now"
+            raise dg.Failure(f"{reason}: materialize matching/matcher_evaluation", allow_retries=False)
     version = versions.register(
         TITLE_MATCHER,
         evaluated["location"],

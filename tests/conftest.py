@@ -19,6 +19,12 @@ os.environ |= {"DO_NOT_TRACK": "1", "DAGSTER_DISABLE_TELEMETRY": "1", "HF_HUB_OF
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+PRODUCT_COLUMNS = [
+    "product_id", "title", "normalised_title", "brand", "category", "category_root", "category_leaf", "description",
+    "price", "size", "image", "same_title_as",
+]  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Shop:
     """A data directory and a lake with a champion: everything that matching an upload needs, made without Dagster."""
@@ -54,10 +60,15 @@ def _shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     lake = base / "lake"
     catalog = generate(SyntheticConfig(n_products=300, n_mappings=700, n_vendors=10, n_uploads=0, n_listings=0, seed=5))
     products = catalog.products.assign(normalised_title=catalog.products["title"].map(normalise))
-    lines = catalog.mappings.merge(products[["product_id", "title"]], on="product_id")
+    products = products.reindex(columns=PRODUCT_COLUMNS)
+    lines = catalog.mappings.merge(products[["product_id", "title", "category"]], on="product_id")
     positives = lines.rename(columns={"title": "product_title"}).assign(
-        normalised_title=lines["vendor_title"].map(normalise)
+        normalised_title=lines["vendor_title"].map(normalise), source="mapping"
     )
+    positives = positives.drop_duplicates(["vendor_id", "normalised_title"]).reset_index(drop=True)
+    positives["line_id"] = [
+        content_id(*key) for key in positives[["vendor_id", "normalised_title"]].to_numpy().tolist()
+    ]
     names = product_names(products, positives)
     index = CatalogIndex.build(products, names, Lexical.fit(names["name"].tolist()))
     Matcher.fit(positives[["vendor_id", "vendor_title", "product_id"]], index).save(base / "matcher")
@@ -66,8 +77,15 @@ def _shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     location = publish(base / "matcher", lake / "artifacts" / "title_matcher" / matcher_id)
     index_location = publish(base / "index", lake / "artifacts" / "product_index" / catalog_id)
     registry = Registry(lake / "registry")
-    version = registry.register("title_matcher", location, matcher_id, {}, {"catalog": catalog_id})
+    version = registry.register(
+        "title_matcher", location, matcher_id, {}, {"catalog": catalog_id, "index": index_location}
+    )
     registry.promote(version)
+    tables = {"staging/stg_products": products, "marts/labelled_positives": positives, "matching/product_names": names}
+    for name, frame in tables.items():
+        path = lake / "tables" / f"{name}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        frame.to_parquet(path, index=False)
     reference = {"id": catalog_id, "location": index_location, "champion_id": matcher_id}
     atomic_write_json(lake / "tables" / "matching" / "catalog_index.json", reference)
     (base / "data").mkdir()

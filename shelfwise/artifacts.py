@@ -98,9 +98,8 @@ def publish(directory: Path, location: UPath | Path | str) -> str:
         try:
             shutil.copytree(directory, staging)
             atomic_write_json(staging / MANIFEST, manifest)
-            if (
-                final.exists()
-            ):  # what a killed process left there before this function renamed whole directories
+            # A directory without its manifest is not a published one.
+            if final.exists():
                 shutil.rmtree(final)
             os.rename(staging, final)
         except OSError:

@@ -15,8 +15,15 @@ PREFIXES = {"raw", "staging", "marts", "catalog", "matching", "uploads"}
 MAX_BODY_LINES = 45
 
 DEFINITIONS = build_definitions(Settings())
-ASSETS = [a for a in DEFINITIONS.resolve_asset_graph().assets_defs if a.is_executable]
-SPECS = [spec for definition in ASSETS for spec in definition.specs]
+
+
+def name(definition: dg.AssetsDefinition) -> str:
+    """The name of an asset or check, by which pytest's processes agree on an order."""
+    return definition.node_def.name
+
+
+ASSETS = sorted((a for a in DEFINITIONS.resolve_asset_graph().assets_defs if a.is_executable), key=name)
+SPECS = sorted((spec for definition in ASSETS for spec in definition.specs), key=lambda spec: spec.key)
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.key.to_user_string())
@@ -29,7 +36,7 @@ def test_every_asset_says_what_it_is(spec):
     assert len(spec.description or "") > 30, "a description that helps"
 
 
-@pytest.mark.parametrize("definition", ASSETS, ids=lambda d: d.keys_by_output_name and min(map(str, d.keys)))
+@pytest.mark.parametrize("definition", ASSETS, ids=name)
 def test_asset_bodies_stay_short(definition: dg.AssetsDefinition):
     compute = definition.op.compute_fn
     function = inspect.unwrap(getattr(compute, "decorated_fn", compute))

@@ -46,7 +46,7 @@ check: home ## lint, format, types, definitions, dbt
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@$(BIN)/ty check
 	@$(BIN)/dg check defs
-	@$(BIN)/dbt --quiet parse --project-dir dbt_project --profiles-dir dbt_project --target-path $$(mktemp -d)
+	@$(BIN)/python -m resources.dbt
 	@$(BIN)/sqlfluff lint dbt_project
 
 format: $(INSTALLED) ## format the code

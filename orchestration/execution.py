@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.5
 ENCODER_STEP = "matching__title_encoder"
 PROCESS_TAG = "shelfwise/process"
+# How the log of a step begins where it is not about the work: Pipes, and Dagster's IO managers.
+PLUMBING = ("[pipes]", "Loading file from", "Writing file at")
 
 
 def train_job() -> dg.JobDefinition:
@@ -207,7 +209,7 @@ def _say(entry: dg.EventLogEntry, say: Callable[[str], None]) -> None:
     event = entry.dagster_event
     if event is None:
         # What the training process reports through Pipes: losses, validation, time left.
-        if entry.step_key == ENCODER_STEP and not entry.user_message.startswith("[pipes]"):
+        if entry.step_key == ENCODER_STEP and not entry.user_message.startswith(PLUMBING):
             say(f"      {entry.user_message}")
         return
     name = (event.step_key or "").replace("__", "/")

@@ -17,9 +17,10 @@ from shelfwise.contract.decide import (
     remembered,
     run_key,
 )
-from shelfwise.contract.store import UploadFile
+from shelfwise.contract.store import Listing, UploadFile
 
 UPLOADS_SENSOR = "uploads_sensor"
+MAX_SHOWN = 5
 ETAG_TAG, REVISION_TAG, VENDOR_TAG = "shelfwise/etag", "shelfwise/revision", "shelfwise/vendor"
 
 
@@ -42,7 +43,8 @@ def build_uploads_sensor(
     )
     def uploads_sensor(context: dg.SensorEvaluationContext, uploads: Uploads) -> dg.SensorResult:
         state = decode_cursor(context.cursor) if context.cursor else _state_of_runs(context.instance)
-        decision = decide(uploads.store().list(), state, now=time.time(), settle_seconds=settle_seconds)
+        listing = uploads.store().listing()
+        decision = decide(listing.files, state, now=time.time(), settle_seconds=settle_seconds)
         requests = [_request(file, decision.state.revision(file.key)) for file in decision.new]
         return dg.SensorResult(
             run_requests=requests,
@@ -50,10 +52,16 @@ def build_uploads_sensor(
             if decision.new
             else [],
             cursor=encode_cursor(decision.state),
-            skip_reason=None if requests else decision.reason,
+            skip_reason=None if requests else "; ".join([decision.reason, *_ignored(listing)]),
         )
 
     return uploads_sensor
+
+
+def _ignored(listing: Listing) -> list[str]:
+    """What lies in the folder and will never start a run, so that nobody waits for it; hidden files are left out."""
+    shown = [(key, why) for key, why in sorted(listing.ignored.items()) if not key.rpartition("/")[2].startswith(".")]
+    return [f"{key} is not an upload: {why}" for key, why in shown[:MAX_SHOWN]]
 
 
 def _request(file: UploadFile, revision: int) -> dg.RunRequest:

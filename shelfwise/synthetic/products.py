@@ -119,7 +119,7 @@ class Product:
         for axis, value in zip(self.family.axes, self.values, strict=True):
             if value != UNSTATED:
                 price *= _price_factor(axis, axis.values[value])
-        return max(0.2, round(price * 20) / 20 - 0.01)
+        return max(0.2, round(round(price * 20) / 20 - 0.01, 2))
 
 
 @lru_cache(maxsize=4096)

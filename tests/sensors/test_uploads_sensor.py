@@ -94,6 +94,15 @@ def test_a_new_file_waits_and_then_becomes_a_partition_and_a_run(data: Path, ins
     assert not second.skip_reason
 
 
+def test_what_will_never_be_an_upload_is_named(data: Path, instance: dg.DagsterInstance) -> None:
+    for key in ("acme/prices.xlsx", "acme/.DS_Store"):
+        put(data, key=key)
+    result, _ = tick(data, instance)
+    reason = str(getattr(result.skip_reason, "skip_message", result.skip_reason))
+    assert "acme/prices.xlsx is not an upload: not a .csv file" in reason
+    assert "DS_Store" not in reason
+
+
 def test_a_file_that_was_changed_just_now_waits_longer(data: Path, instance: dg.DagsterInstance) -> None:
     put(data, age=0)
     _, cursor = tick(data, instance, settle=600)

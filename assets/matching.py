@@ -176,7 +176,7 @@ def product_index(
     products: pd.DataFrame, product_names: pd.DataFrame, product_embeddings: dict, lake: Lake
 ) -> dg.MaterializeResult[dict]:
     """The catalog ready to be searched: n-gram rows, and a FAISS index that is exact where the catalog is small and
-    approximate above, with the number of probes chosen by measured recall.
+    approximate above, its search width chosen by measured recall.
     """
     from shelfwise.matching.index import CatalogIndex
     from shelfwise.matching.lexical import Lexical

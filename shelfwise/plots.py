@@ -154,28 +154,42 @@ def lineage_picture(nodes: Sequence[Node]) -> bytes:
         children = [name for name, own in parents.items() if node.name in own]
         if not parents[node.name] and children:
             depth[node.name] = min(depth[child] for child in children) - 1
+    # An edge that spans rows goes through a place of its own in each of them, so that it runs past their boxes.
+    routes: dict[tuple[str, str], list[str]] = {}
+    for child, own in list(parents.items()):
+        for parent in own:
+            between = [f"{parent}>{child}@{row}" for row in range(depth[parent] + 1, depth[child])]
+            routes[parent, child] = [parent, *between, child]
+            for position, waypoint in enumerate(between, start=1):
+                depth[waypoint], parents[waypoint] = depth[parent] + position, [routes[parent, child][position - 1]]
+    above = parents | {route[-1]: [] for route in routes.values()}
+    for route in routes.values():
+        above[route[-1]] = [*above[route[-1]], route[-2]]
     rows: dict[int, list[str]] = {}
-    for node in nodes:
-        rows.setdefault(depth[node.name], []).append(node.name)
+    for name in parents:
+        rows.setdefault(depth[name], []).append(name)
     place: dict[str, tuple[float, float]] = {}
     for row in sorted(rows):
         members = rows[row]
-        # Rows alternate by a small shift, so that a line past a row does not run through its boxes.
-        shift = 0.12 if row % 2 else -0.12
-        centre = {n: float(np.mean([place[p][0] for p in parents[n]])) if parents[n] else 9.0 for n in members}
+        centre = {n: float(np.mean([place[p][0] for p in above[n]])) if above[n] else 9.0 for n in members}
         members.sort(key=lambda name: (centre[name], name))
         for position, name in enumerate(members):
-            place[name] = (position - (len(members) - 1) / 2 + shift, -float(row))
+            place[name] = (position - (len(members) - 1) / 2, -float(row))
 
     colours = {"raw": "#dbe7fb", "catalog": "#e7e1f7", "staging": "#d9f0e3", "marts": "#c5e8d5"}
     colours |= {"matching": "#fdeccb", "uploads": "#f9d9d9"}
     widest = max(len(members) for members in rows.values())
     figure, axes = _figure(2.3 * widest, 0.62 * len(rows))
     axis = axes[0, 0]
-    arrow = {"arrowstyle": "-|>", "color": MUTED, "linewidth": 0.9, "shrinkA": 11, "shrinkB": 11}
+    half = 0.25  # of a box's height, in rows
+    for route in routes.values():
+        points = [place[name] for name in route]
+        points[0] = (points[0][0], points[0][1] - half)
+        points[-1] = (points[-1][0], points[-1][1] + half)
+        axis.plot(*zip(*points[:-1], strict=True), color=MUTED, linewidth=0.9, zorder=1)
+        arrow = {"arrowstyle": "-|>", "color": MUTED, "linewidth": 0.9, "shrinkA": 0, "shrinkB": 0}
+        axis.annotate("", xy=points[-1], xytext=points[-2], arrowprops=arrow, zorder=1)
     for node in nodes:
-        for parent in parents[node.name]:
-            axis.annotate("", xy=place[node.name], xytext=place[parent], arrowprops=arrow, zorder=1)
         box = {"boxstyle": "round,pad=0.4", "facecolor": colours.get(node.group, "#eeeeee"), "edgecolor": MUTED}
         axis.text(*place[node.name], node.name, ha="center", va="center", fontsize=9, color=INK, bbox=box, zorder=3)
     axis.set(xlim=(-widest / 2 - 0.15, widest / 2 + 0.15), ylim=(-len(rows) + 0.5, 0.5))

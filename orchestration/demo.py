@@ -12,7 +12,15 @@ from typing import Any
 import dagster as dg
 import psutil
 
-from orchestration.execution import RunOutcome, overhead, queue_job, run_job, tick_uploads_sensor, train_job
+from orchestration.execution import (
+    RunOutcome,
+    overhead,
+    queue_job,
+    run_job,
+    tick_uploads_sensor,
+    train_job,
+    warm_up,
+)
 from orchestration.settings import Settings, load_settings
 from shelfwise.artifacts import atomic_write_json
 
@@ -25,6 +33,7 @@ def main() -> int:
     if not os.environ.get("DAGSTER_HOME"):
         print("DAGSTER_HOME is not set; `make demo` sets it", file=sys.stderr)
         return 2
+    warm_up()
     print(f"Shelfwise on {settings.data_url}\n  lake: {settings.lake_url}\n")
     with dg.DagsterInstance.get() as instance:
         print("1. From raw tables to a champion")

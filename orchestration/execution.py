@@ -5,6 +5,7 @@ The demo and the benchmarks use this; in production the daemon and the run launc
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import socket
 import sys
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
@@ -22,7 +24,7 @@ import psutil
 from dagster._core.storage.dagster_run import FINISHED_STATUSES
 from dagster._core.storage.tags import PARTITION_NAME_TAG, RUN_KEY_TAG, SENSOR_NAME_TAG
 
-from orchestration.definitions import build_definitions
+from orchestration.definitions import PRELOAD, build_definitions
 from orchestration.jobs import QUEUE_JOB, TRAIN_JOB, UPLOAD_JOB
 from orchestration.settings import load_settings
 from resources.build import build_resources
@@ -52,6 +54,14 @@ def upload_job() -> dg.JobDefinition:
 def queue_job() -> dg.JobDefinition:
     """`refresh_review_queue`, resolved."""
     return build_definitions(load_settings()).resolve_job_def(QUEUE_JOB)
+
+
+def warm_up() -> None:
+    """Start the fork server of the steps, so that it makes its imports while this process makes its own."""
+    with _quiet(print):
+        # By the names under which the executor will ask for it, so that it finds this one.
+        multiprocessing.set_forkserver_preload(["dagster._core.executor.multiprocess", *PRELOAD])
+        forkserver.ensure_running()
 
 
 @dataclass

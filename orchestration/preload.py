@@ -2,6 +2,7 @@
 the definitions. Never imported by the definitions themselves.
 """
 
+import dagster._core.storage.sqlite_storage  # noqa: F401 - sqlalchemy and alembic, by which a step finds its run
 import faiss  # noqa: F401, TID253
 import lightgbm  # noqa: F401, TID253
 import matplotlib.figure  # noqa: F401, TID253

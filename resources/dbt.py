@@ -28,6 +28,7 @@ from dagster_dbt import DbtCliInvocation, DbtCliResource, DbtProject
 from dagster_dbt.core.dbt_cli_event import EventHistoryMetadata, _build_column_lineage_metadata
 from dagster_dbt.core.dbt_event_iterator import DbtDagsterEventType
 from dagster_dbt.errors import DagsterDbtCliRuntimeError
+from filelock import FileLock
 from packaging import version
 
 from resources.lake import Lake
@@ -51,10 +52,16 @@ class DbtCli(DbtCliResource):
 
 
 def dbt_project() -> DbtProject:
-    """Return the dbt project with a manifest that is up to date. Raises RuntimeError where dbt cannot parse it."""
+    """Return the dbt project with a manifest that is up to date. Raises RuntimeError where dbt cannot parse it.
+
+    Processes that load the definitions at the same time (web server and daemon, a run and its fork server) parse once.
+    """
     project = DbtProject(project_dir=PROJECT_DIR)
     if _is_outdated(project.manifest_path):
-        parse(project.manifest_path)
+        project.manifest_path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(project.manifest_path.with_suffix(".lock")):
+            if _is_outdated(project.manifest_path):
+                parse(project.manifest_path)
     return project
 
 
@@ -66,7 +73,6 @@ def dbt_resource() -> DbtCli:
 def parse(manifest_path: Path) -> None:
     """Parse the dbt project and put its manifest in place as a whole. Raises RuntimeError with what dbt said."""
     manifest_path.parent.mkdir(parents=True, exist_ok=True)
-    # Processes that load definitions at the same time each parse into a directory of their own.
     with tempfile.TemporaryDirectory(dir=manifest_path.parent) as target:
         flags = ["--quiet", "--no-partial-parse", "--target-path", target, "--log-path", target]
         done = subprocess.run(

@@ -9,7 +9,8 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-export DAGSTER_HOME ?= $(CURDIR)/.dagster_home
+OWN_HOME := $(CURDIR)/.dagster_home
+export DAGSTER_HOME ?= $(OWN_HOME)
 export DO_NOT_TRACK := 1
 PORT ?= 3000
 
@@ -27,8 +28,11 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 install: $(INSTALLED) ## create .venv and install the pinned packages
 
+# A DAGSTER_HOME that was there before keeps the settings it has; the checkout's own follows dagster.yaml.
 home: $(INSTALLED)
-	@mkdir -p $(DAGSTER_HOME) && cp dagster.yaml $(DAGSTER_HOME)/dagster.yaml
+	@mkdir -p "$(DAGSTER_HOME)"
+	@if [ "$(DAGSTER_HOME)" = "$(OWN_HOME)" ] || [ ! -e "$(DAGSTER_HOME)/dagster.yaml" ]; then \
+		cp dagster.yaml "$(DAGSTER_HOME)/dagster.yaml"; fi
 
 demo: home ## build the whole graph on the built-in catalog and match two vendor files
 	@$(BIN)/python -m orchestration.demo
@@ -56,4 +60,4 @@ bench: home ## measure quality and speed, and write benchmarks/RESULTS.md
 	@$(BIN)/python -m benchmarks.run
 
 clean: ## remove what the project made here (lake, runs, built-in catalog); keeps .venv
-	@rm -rf lake data/synthetic $(CURDIR)/.dagster_home dbt_project/target dbt_project/logs .pytest_cache .ruff_cache
+	@rm -rf lake data/synthetic "$(OWN_HOME)" dbt_project/target dbt_project/logs .pytest_cache .ruff_cache

@@ -6,11 +6,12 @@ daemon and the steps of a run do not share one.
 
 from __future__ import annotations
 
+import json
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
@@ -42,6 +43,14 @@ class Settings(BaseSettings):
     upload_settle_seconds: float = Field(default=5.0, ge=0, description="a local file younger than this waits")
     upload_interval_seconds: int = Field(default=30, ge=1, description="how often the uploads sensor looks")
     upload_max_mb: int = Field(default=50, ge=1)
+
+    @field_validator("encoder_config")
+    @classmethod
+    def _json_object(cls, text: str) -> str:
+        # Read here already, so that a slip of the pen does not wait for the training step to be found.
+        if not isinstance(json.loads(text), dict):
+            raise ValueError("SHELFWISE_ENCODER_CONFIG must be a JSON object")
+        return text
 
     @model_validator(mode="after")
     def _consistent(self) -> Settings:

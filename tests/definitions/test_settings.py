@@ -63,6 +63,13 @@ def test_review_above_approve_raises(monkeypatch):
         Settings()
 
 
+@pytest.mark.parametrize("text", ["{epochs: 3}", "[]", "3", ""])
+def test_an_encoder_configuration_that_is_no_json_object_raises(text, monkeypatch):
+    monkeypatch.setenv("SHELFWISE_ENCODER_CONFIG", text)
+    with pytest.raises(ValidationError, match="encoder_config"):
+        Settings()
+
+
 def test_relative_paths_do_not_depend_on_the_working_directory(monkeypatch, tmp_path):
     monkeypatch.setenv("SHELFWISE_LAKE", "elsewhere/lake")
     here = Settings().lake_url

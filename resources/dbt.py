@@ -106,7 +106,7 @@ class Scratch:
         """Make the run's directory, empty, and remove what killed runs left there more than a day ago."""
         base = lake.work_directory("dbt").absolute()
         for old in base.iterdir():
-            if old.name == run_id or time.time() - old.stat().st_mtime > STALE_SECONDS:
+            if old.name == run_id or _is_abandoned(old):
                 shutil.rmtree(old, ignore_errors=True)
         scratch = cls(base / run_id)
         scratch.output.mkdir(parents=True)
@@ -132,6 +132,13 @@ class Scratch:
 
     def remove(self) -> None:
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def _is_abandoned(directory: Path) -> bool:
+    try:
+        return time.time() - directory.stat().st_mtime > STALE_SECONDS
+    except FileNotFoundError:
+        return False  # a run that goes on at the same time has just removed its own
 
 
 def build(context: dg.AssetExecutionContext, dbt: DbtCli, lake: Lake) -> Iterator[object]:

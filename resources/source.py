@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import dagster as dg
-from upath import UPath
 
 from shelfwise.contract.store import UploadStore
 
@@ -21,10 +20,6 @@ class DataDirectory(dg.ConfigurableResource):
     built_in: bool = False
     synthetic_products: int = 10_000
     synthetic_seed: int = 7
-
-    @property
-    def path(self) -> UPath:
-        return UPath(self.url)
 
     def ensure(self) -> bool:
         """Make the built-in catalog where it is wanted and missing; return whether it was made now.

@@ -220,6 +220,21 @@ def test_scratch_starts_empty_and_forgets_what_killed_runs_left(tmp_path):
     assert [path.name for path in (base / "mine").iterdir()] == ["output"]
 
 
+def test_scratch_of_a_run_that_ends_meanwhile_is_no_error(tmp_path, monkeypatch):
+    base = tmp_path / ".work" / "dbt"
+    (base / "ending").mkdir(parents=True)
+    listed = Path.iterdir
+
+    def list_and_end(path: Path):
+        entries = list(listed(path))
+        if path == base:
+            (base / "ending").rmdir()
+        return iter(entries)
+
+    monkeypatch.setattr(Path, "iterdir", list_and_end)
+    assert Scratch.fresh(Lake(root=str(tmp_path)), "mine").output.is_dir()
+
+
 def test_manifest_is_made_when_missing_and_when_older_than_the_project(tmp_path, monkeypatch):
     parsed = []
 

@@ -26,6 +26,9 @@ match_upload = dg.define_asset_job(
     executor_def=dg.in_process_executor,
     description="Match one uploaded file with the champion.",
     tags={"dagster/max_runtime": 3600},
+    # The sensor asks once per content. A file that arrives while a new champion's index is still being made, or while
+    # the store is away for a moment, would otherwise stay unmatched; bad files fail without being tried again.
+    op_retry_policy=dg.RetryPolicy(max_retries=3, delay=20),
 )
 
 refresh_review_queue = dg.define_asset_job(

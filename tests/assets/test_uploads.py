@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from assets.uploads import review_queue, upload_lines, upload_matches
+from orchestration.jobs import match_upload
 from resources.lake import Lake, TableIO
 from resources.matching import MatchingConfig
 from resources.registry import ModelRegistry
@@ -260,6 +261,36 @@ def test_matching_waits_for_the_index_of_the_champion(shop: Shop, instance: dg.D
     assert failure is not None
     assert "the catalog index is not that of champion v2-another" in str(failure.user_failure_data)
     assert not matches_of(shop, GOOD).exists()
+
+
+def test_a_file_that_arrives_before_the_champions_index_is_matched_when_tried_again(
+    shop: Shop, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.upload(GOOD, good_file(shop))
+    instance.add_dynamic_partitions("upload_files", [GOOD])
+    registry, opened = Registry(shop.lake / "registry"), ModelRegistry.open
+    first = registry.champion("title_matcher")
+    registry.promote(registry.register("title_matcher", first.artifact, "another", {}, first.lineage))
+    asked = []
+
+    def open_and_settle(self: ModelRegistry) -> Registry:
+        asked.append(1)
+        if len(asked) == 2:
+            registry.promote(first)  # champion and index belong together again
+        return opened(self)
+
+    monkeypatch.setattr(ModelRegistry, "open", open_and_settle)
+    policy = match_upload.op_retry_policy
+    assert policy is not None
+    assert policy.max_retries * (policy.delay or 0) >= 30, "long enough for the index to be made"
+    graph = [upload_lines, upload_matches, CATALOG_INDEX]
+    patient = dg.define_asset_job(
+        "patient", selection=[upload_lines, upload_matches], op_retry_policy=dg.RetryPolicy(policy.max_retries)
+    )
+    job = dg.Definitions(graph, jobs=[patient], resources=resources(shop)).resolve_job_def("patient")
+    assert job.execute_in_process(instance=instance, partition_key=GOOD).success
+    assert len(asked) == 2
+    assert matches_of(shop, GOOD).exists()
 
 
 def test_without_a_champion_the_reason_is_said(shop: Shop, instance: dg.DagsterInstance) -> None:

@@ -22,89 +22,150 @@ from shelfwise.matching.reading import Read
 
 @dataclass(frozen=True)
 class Feature:
-    """A column of the feature matrix: what it is, and what a higher value says of the pair (+ match, - no match)."""
+    """A column of the feature matrix: what it is, what a higher value says of the pair (+ match, - no match), and the
+    group under which explanations count it.
+    """
 
     name: str
     what: str
     higher: str
+    group: str
 
+
+# The groups in which explanations sum what features contribute, as a buyer reads them.
+WORDS, SIZES, PACKS = "brand and words", "size and quantity", "pack"
+CODES, SPELLING, PAST_LINES = "model code", "spelling", "past lines of vendors"
+MEANING, PRICES, RIVALS = "meaning (encoder)", "price", "rivals"
+GROUPS: dict[str, str] = {
+    WORDS: "which words line and title share, and which are missing on either side, weighted by rarity",
+    SIZES: "quantities with their units, and plain numbers",
+    PACKS: "how many pieces are sold together",
+    CODES: "model and part codes",
+    SPELLING: "how alike the two are letter by letter, misspelt and shortened words included",
+    PAST_LINES: "how vendors have written the product before",
+    MEANING: "how close the trained encoder finds the two",
+    PRICES: "how close the two prices are",
+    RIVALS: "how this product stands among the other candidates for the line",
+}
 
 FEATURES: tuple[Feature, ...] = (
-    Feature("title_cosine", "cosine of character n-grams, line and catalog title", "+"),
-    Feature("alias_cosine", "the same with the product's most similar past line of another vendor, 0 without one", "+"),
-    Feature("encoder", "cosine of encoder embeddings, best name of the product (missing without an encoder)", "+"),
-    Feature("word_cosine", "cosine of words weighted by rarity, misspelt and glued words counted as held", "+"),
-    Feature("fused", "the score by which candidates were cut", "+"),
-    Feature("line_in_title", "share of the line's words (weighted by rarity) that the catalog title holds", "+"),
-    Feature("title_in_line", "share of the catalog title's words (weighted by rarity) that the line holds", "+"),
-    Feature("line_in_names", "share of the line's words (weighted by rarity) that any name of the product holds", "+"),
-    Feature("line_in_alias", "share of the line's words (weighted by rarity) that the most similar alias holds", "+"),
-    Feature("alias_in_line", "share of the most similar alias's words that the line holds", "+"),
-    Feature("missing_in_line", "summed rarity of the title's words that the line lacks", "-"),
-    Feature("missing_in_title", "summed rarity of the line's words that no name of the product holds", "-"),
-    Feature("rarest_shared", "rarity of the rarest word that line and title share", "+"),
-    Feature("numbers_in_title", "share of the line's words with digits that a name of the product holds", "+"),
-    Feature("numbers_in_line", "share of the title's words with digits that the line holds", "+"),
-    Feature("numbers_missing", "number of the title's words with digits that the line lacks", "-"),
-    Feature("numbers_extra", "number of the line's words with digits that no name of the product holds", "-"),
-    Feature("codes_shared", "number of model codes (letters and digits, no unit) that both hold", "+"),
-    Feature("codes_conflict", "both hold model codes and share none", "-"),
-    Feature("title_explained", "as title_in_line, counting misspelt, shortened, glued and split words as held", "+"),
-    Feature("missing_surprise", "how unusual it is for vendors to leave out the title's words that are missing", "-"),
-    Feature("extra_surprise", "how unusual it is for vendors to add those catalog words that the product lacks", "-"),
-    Feature("quantities_shared", "number of quantities (750ml = 75cl = 25.4oz) that both hold", "+"),
-    Feature("quantities_conflict", "number of dimensions (volume, storage ...) in which the two hold others", "-"),
-    Feature("quantities_missing", "number of dimensions in which only the title holds a quantity", "-"),
-    Feature("pack_conflict", "the pack sizes differ; no pack size means one", "-"),
-    Feature("numbers_conflict", "kinds of plain number (year, one or two digits ...) in which the two differ", "-"),
-    Feature("values_in_line", "share of the title's numbers, whatever is around them, that the line holds", "+"),
-    Feature("values_in_title", "share of the line's numbers, whatever is around them, that the title holds", "+"),
-    Feature("first_word", "the first word of the title is in the line", "+"),
-    Feature("line_first_word", "the first word of the line is in the title", "+"),
-    Feature("brand_in_line", "share of the brand's words that the line holds (missing without a brand)", "+"),
-    Feature("code_partial", "best partial match (0..1) of the title's rarest code in the line without spaces", "+"),
-    Feature("token_sort", "rapidfuzz token sort ratio with the catalog title (0..1)", "+"),
-    Feature("token_set", "rapidfuzz token set ratio with the catalog title (0..1)", "+"),
-    Feature("partial", "rapidfuzz partial ratio with the catalog title, both without spaces (0..1)", "+"),
-    Feature("jaro_winkler", "Jaro-Winkler similarity with the catalog title", "+"),
-    Feature("alias_sort", "rapidfuzz token sort ratio with the most similar alias (0..1), 0 without one", "+"),
-    Feature("exact_title", "the normal forms of line and catalog title are equal", "+"),
-    Feature("exact_alias", "the normal form of a past line equals that of this line", "+"),
-    Feature("aliases", "how many past lines the product has, log(1 + n)", "+"),
-    Feature("twins", "how many other products have the same normal title", "-"),
-    Feature("length_ratio", "characters of the shorter over the longer of line and title", "+"),
-    Feature("line_words", "how many words the line has", "+"),
-    Feature("title_words", "how many words the title has", "+"),
-    Feature("line_rarity", "summed rarity of the line's words", "+"),
-    Feature("line_unknown", "how many of the line's words no name in the catalog holds", "-"),
-    Feature("price_ratio", "lower over higher of the two prices (missing where either is)", "+"),
-    Feature("rank", "rank of the candidate by the fused score, 0 first", "-"),
-    Feature("title_rank", "rank by title_cosine", "-"),
-    Feature("alias_rank", "rank by alias_cosine", "-"),
-    Feature("encoder_rank", "rank by encoder", "-"),
-    Feature("fused_gap", "fused score less that of the best rival", "+"),
-    Feature("title_gap", "title_cosine less that of the best rival", "+"),
-    Feature("encoder_gap", "encoder less that of the best rival", "+"),
-    Feature("names_gap", "line_in_names less that of the best rival", "+"),
-    Feature("sort_gap", "token_sort less that of the best rival", "+"),
-    Feature("set_gap", "token_set less that of the best rival", "+"),
-    Feature("missing_gap", "missing_in_line less that of the best (smallest) rival", "-"),
-    Feature("word_gap", "word_cosine less that of the best rival", "+"),
-    Feature("explained_gap", "title_explained less that of the best rival", "+"),
-    Feature("surprise_gap", "the two surprises together less those of the least surprising rival", "-"),
-    Feature("surprise_rank", "rank by the two surprises together, the least surprising first", "-"),
-    Feature("values_gap", "values_in_line less that of the best rival", "+"),
-    Feature("code_gap", "code_partial less that of the best rival", "+"),
-    Feature("overall_gap", "mean of seven similarities less that of the best rival", "+"),
-    Feature("overall_rank", "rank by that mean", "-"),
-    Feature("close_rivals", "how many rivals lie within 0.05 of that mean or above it", "-"),
-    Feature("runner_up_same_words", "share of the candidates that hold as much of the line as this one", "-"),
+    Feature("title_cosine", "cosine of character n-grams, line and catalog title", "+", SPELLING),
+    Feature(
+        "alias_cosine",
+        "the same with the product's most similar past line of another vendor, 0 without one",
+        "+",
+        PAST_LINES,
+    ),
+    Feature(
+        "encoder", "cosine of encoder embeddings, best name of the product (missing without an encoder)", "+", MEANING
+    ),
+    Feature("word_cosine", "cosine of words weighted by rarity, misspelt and glued words counted as held", "+", WORDS),
+    Feature("fused", "the score by which candidates were cut", "+", SPELLING),
+    Feature("line_in_title", "share of the line's words (weighted by rarity) that the catalog title holds", "+", WORDS),
+    Feature("title_in_line", "share of the catalog title's words (weighted by rarity) that the line holds", "+", WORDS),
+    Feature(
+        "line_in_names", "share of the line's words (weighted by rarity) that any name of the product holds", "+", WORDS
+    ),
+    Feature(
+        "line_in_alias",
+        "share of the line's words (weighted by rarity) that the most similar alias holds",
+        "+",
+        PAST_LINES,
+    ),
+    Feature("alias_in_line", "share of the most similar alias's words that the line holds", "+", PAST_LINES),
+    Feature("missing_in_line", "summed rarity of the title's words that the line lacks", "-", WORDS),
+    Feature("missing_in_title", "summed rarity of the line's words that no name of the product holds", "-", WORDS),
+    Feature("rarest_shared", "rarity of the rarest word that line and title share", "+", WORDS),
+    Feature("numbers_in_title", "share of the line's words with digits that a name of the product holds", "+", SIZES),
+    Feature("numbers_in_line", "share of the title's words with digits that the line holds", "+", SIZES),
+    Feature("numbers_missing", "number of the title's words with digits that the line lacks", "-", SIZES),
+    Feature("numbers_extra", "number of the line's words with digits that no name of the product holds", "-", SIZES),
+    Feature("codes_shared", "number of model codes (letters and digits, no unit) that both hold", "+", CODES),
+    Feature("codes_conflict", "both hold model codes and share none", "-", CODES),
+    Feature(
+        "title_explained",
+        "as title_in_line, counting misspelt, shortened, glued and split words as held",
+        "+",
+        SPELLING,
+    ),
+    Feature(
+        "missing_surprise", "how unusual it is for vendors to leave out the title's words that are missing", "-", WORDS
+    ),
+    Feature(
+        "extra_surprise", "how unusual it is for vendors to add those catalog words that the product lacks", "-", WORDS
+    ),
+    Feature("quantities_shared", "number of quantities (750ml = 75cl = 25.4oz) that both hold", "+", SIZES),
+    Feature(
+        "quantities_conflict", "number of dimensions (volume, storage ...) in which the two hold others", "-", SIZES
+    ),
+    Feature("quantities_missing", "number of dimensions in which only the title holds a quantity", "-", SIZES),
+    Feature("pack_conflict", "the pack sizes differ; no pack size means one", "-", PACKS),
+    Feature(
+        "numbers_conflict", "kinds of plain number (year, one or two digits ...) in which the two differ", "-", SIZES
+    ),
+    Feature("values_in_line", "share of the title's numbers, whatever is around them, that the line holds", "+", SIZES),
+    Feature(
+        "values_in_title", "share of the line's numbers, whatever is around them, that the title holds", "+", SIZES
+    ),
+    Feature("first_word", "the first word of the title is in the line", "+", WORDS),
+    Feature("line_first_word", "the first word of the line is in the title", "+", WORDS),
+    Feature("brand_in_line", "share of the brand's words that the line holds (missing without a brand)", "+", WORDS),
+    Feature(
+        "code_partial", "best partial match (0..1) of the title's rarest code in the line without spaces", "+", CODES
+    ),
+    Feature("token_sort", "rapidfuzz token sort ratio with the catalog title (0..1)", "+", SPELLING),
+    Feature("token_set", "rapidfuzz token set ratio with the catalog title (0..1)", "+", SPELLING),
+    Feature("partial", "rapidfuzz partial ratio with the catalog title, both without spaces (0..1)", "+", SPELLING),
+    Feature("jaro_winkler", "Jaro-Winkler similarity with the catalog title", "+", SPELLING),
+    Feature(
+        "alias_sort", "rapidfuzz token sort ratio with the most similar alias (0..1), 0 without one", "+", PAST_LINES
+    ),
+    Feature("exact_title", "the normal forms of line and catalog title are equal", "+", SPELLING),
+    Feature("exact_alias", "the normal form of a past line equals that of this line", "+", PAST_LINES),
+    Feature("aliases", "how many past lines the product has, log(1 + n)", "+", PAST_LINES),
+    Feature("twins", "how many other products have the same normal title", "-", RIVALS),
+    Feature("length_ratio", "characters of the shorter over the longer of line and title", "+", SPELLING),
+    Feature("line_words", "how many words the line has", "+", WORDS),
+    Feature("title_words", "how many words the title has", "+", WORDS),
+    Feature("line_rarity", "summed rarity of the line's words", "+", WORDS),
+    Feature("line_unknown", "how many of the line's words no name in the catalog holds", "-", WORDS),
+    Feature("price_ratio", "lower over higher of the two prices (missing where either is)", "+", PRICES),
+    Feature("rank", "rank of the candidate by the fused score, 0 first", "-", RIVALS),
+    Feature("title_rank", "rank by title_cosine", "-", RIVALS),
+    Feature("alias_rank", "rank by alias_cosine", "-", RIVALS),
+    Feature("encoder_rank", "rank by encoder", "-", RIVALS),
+    Feature("fused_gap", "fused score less that of the best rival", "+", RIVALS),
+    Feature("title_gap", "title_cosine less that of the best rival", "+", RIVALS),
+    Feature("encoder_gap", "encoder less that of the best rival", "+", RIVALS),
+    Feature("names_gap", "line_in_names less that of the best rival", "+", RIVALS),
+    Feature("sort_gap", "token_sort less that of the best rival", "+", RIVALS),
+    Feature("set_gap", "token_set less that of the best rival", "+", RIVALS),
+    Feature("missing_gap", "missing_in_line less that of the best (smallest) rival", "-", RIVALS),
+    Feature("word_gap", "word_cosine less that of the best rival", "+", RIVALS),
+    Feature("explained_gap", "title_explained less that of the best rival", "+", RIVALS),
+    Feature("surprise_gap", "the two surprises together less those of the least surprising rival", "-", RIVALS),
+    Feature("surprise_rank", "rank by the two surprises together, the least surprising first", "-", RIVALS),
+    Feature("values_gap", "values_in_line less that of the best rival", "+", RIVALS),
+    Feature("code_gap", "code_partial less that of the best rival", "+", RIVALS),
+    Feature("overall_gap", "mean of seven similarities less that of the best rival", "+", RIVALS),
+    Feature("overall_rank", "rank by that mean", "-", RIVALS),
+    Feature("close_rivals", "how many rivals lie within 0.05 of that mean or above it", "-", RIVALS),
+    Feature("runner_up_same_words", "share of the candidates that hold as much of the line as this one", "-", RIVALS),
 )
 FEATURE_NAMES = tuple(feature.name for feature in FEATURES)
+GROUP_NAMES = tuple(GROUPS)
+GROUP_OF_FEATURE = np.array([GROUP_NAMES.index(feature.group) for feature in FEATURES])
 
 _UNIT = re.compile(r"\d+(?:\.\d+)?[a-z]{1,3}$")
 USUAL_DROP, USUAL_EXTRA = 0.3, 0.2  # shares of words left out and added, where no past line tells
 PRIOR = 4.0  # past lines that these shares weigh as much as
+
+
+def is_code(word: str) -> bool:
+    """Return whether a word of a normal form is a model code: letters and digits or many digits, and no quantity."""
+    if not any(char.isdigit() for char in word) or (_UNIT.fullmatch(word) and quantities(word)):
+        return False
+    return (len(word) >= 4 and any(char.isalpha() for char in word)) or len(word) >= 5
 
 
 @dataclass
@@ -122,8 +183,7 @@ class WordKinds:
         for word, i in words.vocabulary.items():
             if any(char.isdigit() for char in word):
                 digits[i] = True
-                if not (_UNIT.fullmatch(word) and quantities(word)):
-                    code[i] = (len(word) >= 4 and any(char.isalpha() for char in word)) or len(word) >= 5
+                code[i] = is_code(word)
         return cls(digits, code)
 
 

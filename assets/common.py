@@ -44,12 +44,14 @@ def picture(png: bytes, title: str) -> dg.MarkdownMetadataValue:
 
 
 def table(frame: pd.DataFrame, limit: int = 50) -> dg.MarkdownMetadataValue:
-    """The first rows of a frame as a Markdown table; cells cannot break out of it, nor become links or pictures."""
+    """The first rows of a frame as a Markdown table; cells cannot break out of it, nor become pictures, nor links under
+    a text of their own. A cell is cut after 120 characters.
+    """
 
     def cell(value: object) -> str:
         missing = pd.api.types.is_scalar(value) and pd.isna(value)
         text = "" if missing else f"{value:.3f}" if isinstance(value, float) else str(value)
-        text = " ".join(text[:120].splitlines()).replace("<", "&lt;").replace("`", "'")
+        text = " ".join(text[:120].splitlines()).replace("&", "&amp;").replace("<", "&lt;").replace("`", "'")
         return re.sub(r"([\\|\[\]])", r"\\\1", text)
 
     header = "| " + " | ".join(map(cell, frame.columns)) + " |"

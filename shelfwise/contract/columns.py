@@ -21,6 +21,7 @@ from shelfwise.text import MOJIBAKE_STARTS
 # pyarrow makes these functions at import, where type checkers cannot see them.
 pc: Any = pyarrow.compute
 
+_LONGEST_PRICE = 100  # characters; the patterns below take time that grows with the square of it
 _PLAIN_NUMBER = r"^\d{1,15}(\.\d{1,30})?$"
 _CURRENCY = re.compile(
     r"^(?:[$€£¥₹₽₺₩]|zł|kr\.?|Kč|Ft|lei|Rs\.?|[A-Z]{3}|US\$|R\$|C\$|A\$)\s*(?=[\d.,+-])"
@@ -149,7 +150,7 @@ class Typist:
         numbers = np.array(pc.cast(pc.if_else(plain, text, nothing), pa.float64()).to_pandas(), dtype=np.float64)
         rest = _where(pc.invert(plain))
         written = [text[index].as_py() for index in rest]
-        comma = prefers_comma(written) and not any(
+        comma = prefers_comma([value for value in written if len(value) <= _LONGEST_PRICE]) and not any(
             "." in value for value in text.filter(plain).slice(0, 1000).to_pylist()
         )
         mended = []
@@ -221,6 +222,8 @@ def parse_price(text: str, decimal_comma: bool = False) -> float | None:
     round (`decimal_comma`, see `prefers_comma`): "1,299" is 1299, and "1.299" is 1.299 or, with decimal commas, 1299.
     Returns None where the text is no price.
     """
+    if len(text) > _LONGEST_PRICE:
+        return None
     bare = _CURRENCY.sub("", _CURRENCY.sub("", text.strip())).strip()
     bare = _SPACES.sub("", re.sub(r"[,.][-–—]{1,2}$", "", bare))
     styles = (_COMMA_DECIMAL, _DOT_DECIMAL) if decimal_comma else (_DOT_DECIMAL, _COMMA_DECIMAL)

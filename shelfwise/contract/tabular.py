@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from shelfwise.contract.repairs import Repair, repair, shorten
+from shelfwise.contract.repairs import EXAMPLES_SHOWN, Repair, repair, shorten
 from shelfwise.errors import InputError, Problem
 
 MAX_PROBLEMS = 1_000
@@ -25,6 +25,7 @@ MAX_LINE = 2_000_000
 MAX_COLUMNS = 1_000
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 _CHUNK = 65_536
+_CELLS = 2_000_000  # held as Python strings at a time
 
 # The UTF-32 marks come first: the little-endian one starts with the UTF-16 mark.
 _BOMS = (
@@ -128,25 +129,22 @@ def _utf16_without_mark(data: bytes) -> str | None:
 
 
 def _refuse_broken_utf8(data: bytes, file: str) -> None:
+    # Counted on the bytes: a list of the letters of a large file would take gigabytes.
+    whole = len(data.decode("utf-8", "ignore")) - len(data.translate(None, bytes(range(128, 256))))
     text = data.decode("utf-8", "surrogateescape")
-    broken = [match.start() for match in re.finditer("[\udc80-\udcff]+", text)]
-    whole = len(re.findall("[^\x00-\x7f\udc80-\udcff]", text))
-    if whole < len(broken):
-        return
-    rows: dict[int, int] = {}
-    for position in broken[:MAX_PROBLEMS]:
-        rows.setdefault(text.count("\n", 0, position) + 1, position)
-    raise InputError(
-        [
-            Problem(
-                file,
-                "UTF-8 text, as in the rest of the file",
-                f"broken bytes after '{shorten(text[max(0, position - 20) : position].splitlines()[-1:] or '')}'",
-                row=row,
-            )
-            for row, position in rows.items()
-        ]
-    )
+    positions = []
+    for count, match in enumerate(re.finditer("[\udc80-\udcff]+", text), start=1):
+        if count > whole:
+            return
+        if count <= MAX_PROBLEMS:
+            positions.append(match.start())
+    problems, row, counted = {}, 1, 0
+    for position in positions:
+        row, counted = row + text.count("\n", counted, position), position
+        before = text[max(0, position - 20) : position].rpartition("\n")[2]
+        found = f"broken bytes after '{shorten(before)}'"
+        problems.setdefault(row, Problem(file, "UTF-8 text, as in the rest of the file", found, row))
+    raise InputError(list(problems.values()))
 
 
 def _decode_code_page(data: bytes, file: str) -> tuple[str, list[Repair]]:
@@ -161,7 +159,7 @@ def _decode_code_page(data: bytes, file: str) -> tuple[str, list[Repair]]:
             raise InputError(Problem(file, "text in UTF-8", "bytes that are text in no encoding known here"))
         encoding = best.encoding
         text = _strictly(data, encoding, encoding, file)
-    changed = (line for line in text.split("\n") if not line.isascii())
+    changed = (line for line in io.StringIO(text) if not line.isascii())
     return text, repair(f"read as {encoding}, not UTF-8", 1, (line.strip() for line in changed))
 
 
@@ -191,7 +189,7 @@ def read_csv(
     header_row, raw_header = next(((row, cells) for row, cells in records if any(map(str.strip, cells))), (1, []))
     header = clean_header(raw_header, known)
     check_header(header, file, known, required, header_row)
-    table = _collect(records, header, file, max_rows)
+    table = _collect(records, header, header_row, file, max_rows)
     unknown = [name for name in table.columns if name not in known]
     repairs += table.repairs + repair("columns outside the contract were left out", len(unknown), unknown)
     return Records({name: table.columns[name] for name in header if name in known}, table.rows, repairs)
@@ -317,7 +315,7 @@ def _records(text: str, file: str, delimiter: str) -> Iterator[tuple[int, list[s
         except (csv.Error, _LineTooLong) as error:
             raise InputError(_broken_record(text, start, row + 1, header, delimiter, file, error)) from None
         row += 1
-        header = header or [cell.strip() for cell in cells]
+        header = header or ([cell.strip() for cell in cells] if any(map(str.strip, cells)) else [])
         yield row, cells
 
 
@@ -386,12 +384,31 @@ class ProblemList(list[Problem]):
             raise InputError(self)
 
 
-def _collect(records: Iterator[tuple[int, list[str]]], header: list[str], file: str, max_rows: int | None) -> Records:
+class _Noted:
+    """Rows counted, the first ones kept to show: a file may hold sixty million blank ones."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.first: list[int] = []
+
+    def add(self, row: int) -> None:
+        self.count += 1
+        if len(self.first) < EXAMPLES_SHOWN:
+            self.first.append(row)
+
+    def repair(self, what: str) -> list[Repair]:
+        return repair(what, self.count, (f"row {row}" for row in self.first))
+
+
+def _collect(
+    records: Iterator[tuple[int, list[str]]], header: list[str], header_row: int, file: str, max_rows: int | None
+) -> Records:
     width, wanted = len(header), f"{len(header)} fields ({', '.join(header[:10])}{', …' if len(header) > 10 else ''})"
-    problems, blank, trimmed = ProblemList(), [], []
+    problems, blank, trimmed = ProblemList(), _Noted(), _Noted()
     chunks: list[list[pa.Array]] = [[] for _ in header]
     rows: list[int] = []
     pending: list[list[str]] = []
+    at_once = min(_CHUNK, _CELLS // max(1, width))
 
     def flush() -> None:
         for index, values in enumerate(zip(*pending, strict=True)):
@@ -400,10 +417,10 @@ def _collect(records: Iterator[tuple[int, list[str]]], header: list[str], file: 
 
     for row, cells in records:
         if not any(map(str.strip, cells)):
-            blank.append(row)
+            blank.add(row)
             continue
         if len(cells) > width and not any(map(str.strip, cells[width:])):
-            trimmed.append(row)
+            trimmed.add(row)
             cells = cells[:width]
         if len(cells) != width:
             problems.add(Problem(file, wanted, f"{len(cells)} fields", row))
@@ -417,15 +434,13 @@ def _collect(records: Iterator[tuple[int, list[str]]], header: list[str], file: 
             raise InputError([*problems, Problem(file, f"at most {max_rows:,} rows", "more", row)])
         rows.append(row)
         pending.append(cells)
-        if len(pending) >= _CHUNK:
+        if len(pending) >= at_once:
             flush()
     flush()
-    _check_unnamed(header, chunks, rows, file, problems)
+    _check_unnamed(header, header_row, chunks, rows, file, problems)
     problems.stop()
-    repairs = repair("blank rows were skipped", len(blank), (f"row {row}" for row in blank))
-    repairs += repair(
-        "empty fields after the last column were left out", len(trimmed), (f"row {row}" for row in trimmed)
-    )
+    repairs = blank.repair("blank rows were skipped")
+    repairs += trimmed.repair("empty fields after the last column were left out")
     columns = {
         name: pa.chunked_array(parts, type=pa.string()) for name, parts in zip(header, chunks, strict=True) if name
     }
@@ -433,7 +448,12 @@ def _collect(records: Iterator[tuple[int, list[str]]], header: list[str], file: 
 
 
 def _check_unnamed(
-    header: list[str], chunks: list[list[pa.Array]], rows: list[int], file: str, problems: ProblemList
+    header: list[str],
+    header_row: int,
+    chunks: list[list[pa.Array]],
+    rows: list[int],
+    file: str,
+    problems: ProblemList,
 ) -> None:
     for index, name in enumerate(header):
         if name:
@@ -442,4 +462,4 @@ def _check_unnamed(
         filled = next(((row, value) for row, value in zip(rows, values, strict=True) if value.strip()), None)
         if filled:
             found = f"no name, and values such as '{shorten(filled[1], 40)}' in row {filled[0]}"
-            problems.add(Problem(file, f"a name for column {index + 1} in the header", found, 1))
+            problems.add(Problem(file, f"a name for column {index + 1} in the header", found, header_row))

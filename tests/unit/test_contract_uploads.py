@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import io
+import tracemalloc
 import zipfile
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import openpyxl
 import pandas as pd
@@ -13,7 +15,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from shelfwise.contract import UploadLimits, parse_upload
+from shelfwise.contract import UploadLimits, columns, parse_upload, tabular
 from shelfwise.contract.columns import parse_price, prefers_comma
 from shelfwise.contract.uploads import LINE_COLUMNS
 from shelfwise.errors import InputError
@@ -139,6 +141,48 @@ def test_endless_problems_are_cut_short() -> None:
     assert len(str(caught.value)) < 5_000
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"title\nabc\n" + b"\n" * 400_000,
+        ("title\n" + "яблоко\n" * 40_000).encode() + b"\xff\n",
+        b"title\n" + "яяяя\n".encode() * 30_000 + b"\xff\n" * 20_000,
+        b",".join([b"title"] + [b"c%d" % i for i in range(999)]) + b"\n" + (b"ab," * 999 + b"ab\n") * 300,
+    ],
+    ids=["blank rows", "one broken byte", "many broken bytes", "a thousand columns"],
+)
+def test_hostile_files_take_memory_in_proportion_to_their_size(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tabular, "_CELLS", 20_000)  # as small beside these files as it is beside the largest
+    parse_upload(GOOD, "lines.csv", "vendor")  # what is imported and remembered once does not count
+    tracemalloc.start()
+    try:
+        parse_upload(data, "lines.csv", "vendor")
+    except InputError:
+        pass
+    finally:
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 20 * len(data)
+
+
+def test_broken_bytes_are_named_by_row_with_what_stands_before_them() -> None:
+    with pytest.raises(InputError) as caught:
+        read("title\ncafé\nthéière\n".encode() + b"ok\xff \xfe\nb\nab\xff\n")
+    assert [(p.row, p.found) for p in caught.value.problems] == [
+        (4, "broken bytes after 'ok'"),
+        (6, "broken bytes after 'ab'"),
+    ]
+
+
+def test_rows_before_the_header_count() -> None:
+    with pytest.raises(InputError) as caught:
+        read(b"\n,\ntitle,,sku\nabc,1,2\n")
+    assert caught.value.problems[0].row == 3
+    with pytest.raises(InputError) as caught:
+        read(b',\ntitle,sku\nabc,"1\n')
+    assert (caught.value.problems[0].row, caught.value.problems[0].column) == (3, "sku")
+
+
 def test_limits_on_bytes_and_rows() -> None:
     with pytest.raises(InputError, match="at most 10 bytes"):
         read(GOOD, max_bytes=10)
@@ -261,6 +305,19 @@ def test_formulas_stay_data() -> None:
 )  # fmt: skip
 def test_prices_as_people_write_them(text: str, number: float | None) -> None:
     assert parse_price(text) == number
+
+
+def test_a_price_of_a_hundred_thousand_spaces_is_refused_without_trying_to_read_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def patterns_tried(*_: object) -> str:
+        raise AssertionError("the time of the patterns grows with the square of the length")
+
+    text = "1" + " " * 100_000 + "x"
+    monkeypatch.setattr(columns, "_SPACES", SimpleNamespace(sub=patterns_tried))
+    assert parse_price(text) is None
+    with pytest.raises(InputError, match="row 2, column 'price': expected a number"):
+        read(f"title,price\na,{text}\n".encode())
 
 
 def test_a_column_with_decimal_commas_is_read_that_way_throughout() -> None:

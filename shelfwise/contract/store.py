@@ -26,6 +26,7 @@ from shelfwise.errors import InputError, Problem
 FOLDER = "uploads"
 REJECTED = "rejected"
 _UNFINISHED = (".part", ".partial", ".tmp", ".crdownload", ".filepart", ".swp")
+_CIRCLE = "a link that leads back to itself"
 _RACE_SECONDS = 2.0
 _DIGESTS: dict[str, tuple[tuple[int, ...], str]] = {}
 _DIGESTS_KEPT = 100_000
@@ -123,10 +124,11 @@ class UploadStore:
             return listing
         real = folder.resolve(strict=True)
         for vendor in _scan(folder):
-            if not vendor.is_dir():
+            leaves = _leaves(Path(vendor.path), real)
+            if leaves != _CIRCLE and not vendor.is_dir():
                 listing.ignored[vendor.name] = f"not in a vendor's folder ({FOLDER}/<vendor>/<file>.csv)"
                 continue
-            reason = _why_ignored(vendor.name, is_file=False) or _leaves(Path(vendor.path), real)
+            reason = _why_ignored(vendor.name, is_file=False) or leaves
             if reason:
                 listing.ignored[vendor.name + "/"] = reason
                 continue
@@ -135,8 +137,9 @@ class UploadStore:
         return listing
 
     def _list_entry(self, key: str, entry: os.DirEntry[str], real: Path, listing: Listing) -> None:
-        reason = _why_ignored(entry.name) or _leaves(Path(entry.path), real)
-        if entry.is_dir():
+        leaves = _leaves(Path(entry.path), real)
+        reason = _why_ignored(entry.name) or leaves
+        if leaves != _CIRCLE and entry.is_dir():
             reason = "a folder inside a vendor's folder"
         if reason:
             listing.ignored[key] = reason
@@ -203,7 +206,10 @@ class UploadStore:
     def _read_local(self, key: str, limit: int) -> bytes:
         folder = Path(str(self.root)) / FOLDER
         real = folder.resolve()
-        target = (folder / key).resolve()
+        try:
+            target = (folder / key).resolve()
+        except RuntimeError:
+            raise InputError(Problem(key, "a file in the uploads folder", _CIRCLE)) from None
         if not target.is_relative_to(real):
             raise InputError(Problem(key, "a file in the uploads folder", "a link that leaves it"))
         # No link is followed any more, and a pipe that somebody put there cannot block the read.
@@ -256,7 +262,10 @@ def _scan(folder: Path) -> list[os.DirEntry[str]]:
 def _leaves(path: Path, folder: Path) -> str | None:
     if not path.is_symlink():
         return None
-    return None if path.resolve().is_relative_to(folder) else "a link that leaves the uploads folder"
+    try:
+        return None if path.resolve().is_relative_to(folder) else "a link that leaves the uploads folder"
+    except (RuntimeError, OSError):  # Python 3.11 raises RuntimeError
+        return _CIRCLE
 
 
 def _why_ignored(name: str, *, is_file: bool = True) -> str | None:

@@ -107,6 +107,8 @@ def test_what_is_no_upload_is_ignored_with_a_reason(data: Path, tmp_path: Path) 
     os.mkfifo(vendor / "pipe.csv")
     (uploads / "loose.csv").write_text("title\nx\n")
     (uploads / "escape").symlink_to(outside)
+    (vendor / "circle.csv").symlink_to("circle.csv")
+    (uploads / "circle").symlink_to("circle")
     (uploads / ".git").mkdir()
     (vendor / "UPPER.CSV").write_text("title\ny\n")
 
@@ -128,6 +130,8 @@ def test_what_is_no_upload_is_ignored_with_a_reason(data: Path, tmp_path: Path) 
         "acme/pipe.csv": "not a regular file",
         "loose.csv": "not in a vendor's folder",
         "escape/": "link that leaves",
+        "acme/circle.csv": "back to itself",
+        "circle/": "back to itself",
         ".git/": "hidden",
     }
     assert set(listing.ignored) == set(expected)
@@ -177,7 +181,9 @@ def test_links_and_devices_are_refused_when_read_too(data: Path, tmp_path: Path)
     (data / "uploads" / "escape").symlink_to(tmp_path)
     os.mkfifo(vendor / "pipe.csv")
     (vendor / "dir.csv").mkdir()
+    (vendor / "circle.csv").symlink_to("circle.csv")
     for key, reason in {
+        "acme/circle.csv": "a link that leads back to itself",
         "acme/link.csv": "a link that leaves it",
         "escape/secret.csv": "a link that leaves it",
         "acme/pipe.csv": "a regular file",

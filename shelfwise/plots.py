@@ -37,6 +37,11 @@ def _png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
+def _literal(text: str) -> str:
+    """Text that matplotlib draws as it is: between dollar signs it would read formulas, and fail on what is none."""
+    return text.replace("$", r"\$")
+
+
 def profile_picture(profile: Mapping[str, pd.Series]) -> bytes:
     """Draw a product profile: title lengths, tokens, missing values and the largest categories.
 
@@ -53,7 +58,7 @@ def profile_picture(profile: Mapping[str, pd.Series]) -> bytes:
     axes[1, 0].barh(missing.index, missing * 100, color=WARN)
     axes[1, 0].set(title="Missing values (%)", xlim=(0, 100))
     categories = profile["category"].head(15)[::-1]
-    axes[1, 1].barh([str(name)[-40:] for name in categories.index], categories, color=ACCENT)
+    axes[1, 1].barh([_literal(str(name)[-40:]) for name in categories.index], categories, color=ACCENT)
     axes[1, 1].set(title="Largest categories (products)")
     return _png(figure)
 
@@ -118,7 +123,7 @@ def decisions_picture(scores: Sequence[float], approve: float, review: float, ti
     ):
         chosen = values[(values >= low) & (values < high)]
         axis.hist(chosen, bins=bins, color=colour, label=f"{name}: {len(chosen):,}")
-    axis.set(xlabel="score of the best candidate", ylabel="lines", title=title, xlim=(0, 1))
+    axis.set(xlabel="score of the best candidate", ylabel="lines", title=_literal(title), xlim=(0, 1))
     axis.legend(frameon=False, fontsize=8)
     return _png(figure)
 

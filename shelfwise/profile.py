@@ -29,11 +29,11 @@ def profile_products(products: pd.DataFrame, mappings: pd.DataFrame) -> ProductP
     titles = products["title"].astype(str)
     normal = titles.map(normalise)
     split = normal.str.split()
-    token_counts = Counter(token for tokens in split for token in set(tokens))
+    token_counts = Counter(token for tokens in split for token in dict.fromkeys(tokens))
     described = [c for c in ("brand", "category", "description", "price", "size", "image") if c in products]
     missing = products[described].isna().mean()
     groups = products.assign(normal=normal).groupby("normal")["product_id"].agg(["size", list])
-    repeated = groups[groups["size"] > 1].sort_values("size", ascending=False)
+    repeated = groups[groups["size"] > 1].sort_values("size", ascending=False, kind="stable")
     categories = (
         products["category"].fillna("(none)").value_counts() if "category" in products else pd.Series(dtype=int)
     )

@@ -31,6 +31,24 @@ def test_profile_counts_what_it_says(products):
     assert profile.duplicates["product_ids"].tolist() == ["1, 2"]
 
 
+def test_a_tie_between_tokens_or_duplicates_keeps_the_order_of_the_catalog():
+    titles = [f"{a} word{n} next{n} last{n}" for n in range(10, 40) for a in ("zebra", "ZEBRA")]
+    ids = [str(n) for n in range(60)]
+    profile = profile_products(
+        pd.DataFrame({"product_id": ids, "title": titles}), pd.DataFrame({"vendor_id": ["v"], "product_id": ["1"]})
+    )
+    tokens = [token for n in range(10, 18) for token in (f"word{n}", f"next{n}", f"last{n}")]
+    assert profile.frequent_tokens["token"].tolist() == ["zebra", *tokens]
+    assert profile.duplicates["title"].tolist() == [f"zebra word{n} next{n} last{n}" for n in range(10, 40)]
+
+
+def test_names_with_dollar_signs_are_drawn_not_read_as_formulas(products):
+    products["category"] = r"$5 \deals$ {"
+    profile = profile_products(products, pd.DataFrame({"vendor_id": ["v"], "product_id": ["1"]}))
+    assert plots.profile_picture(profile.series).startswith(b"\x89PNG")
+    assert plots.decisions_picture([0.5], 0.85, 0.65, r"a$\b$.csv").startswith(b"\x89PNG")
+
+
 def test_every_picture_is_a_png(products):
     profile = profile_products(products, pd.DataFrame({"vendor_id": ["v"], "product_id": ["1"]}))
     pictures = [

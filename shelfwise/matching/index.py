@@ -276,12 +276,14 @@ class CatalogIndex:
         k: int | None = None,
         embeddings: np.ndarray | None = None,
         hide: np.ndarray | None = None,
+        also: np.ndarray | None = None,
     ) -> Candidates:
         """Return the best `k` products (default `config.candidates`) for each title, by the fused score.
 
         `embeddings`: the titles' embeddings, float32 [n, dim]; without them the encoder arm is silent. `hide`: for
         each title the position of a product to be treated as not in the catalog, with all products of the same
-        title, or -1: how lines without a match are simulated.
+        title, or -1: how lines without a match are simulated. `also`: for each title the position of a product that
+        is to be among its candidates whatever its score, or -1.
         """
         k = k or self.config.candidates
         forms = comparable(titles)
@@ -293,6 +295,11 @@ class CatalogIndex:
             hidden_group = np.where(hide >= 0, self.twin_group[np.maximum(hide, 0)], -1)
             keep = self.twin_group[product] != hidden_group[line]
             line, product = line[keep], product[keep]
+        if also is not None:
+            asked = np.flatnonzero(also >= 0)
+            n = len(self.products)
+            union = distinct(np.concatenate([line * n + product, asked * n + also[asked]]))
+            line, product = union // n, union % n
         title = pair_dots(queries, line, self.ngram_rows, product)
         alias, alias_score = self._best_alias(queries, line, product)
         encoder = np.full(len(line), np.nan, np.float32)
@@ -305,8 +312,10 @@ class CatalogIndex:
         fused = np.maximum(title, alias_score) + 0.5 * title + word + 0.5 * np.nan_to_num(encoder)
         found = Candidates(len(titles), line, product, alias, title, alias_score, word, encoder, fused, forms, read)
         order = np.lexsort((product, -fused, line))
-        rank = rank_within(line[order])
-        return found.take(np.sort(order[rank < k]))
+        kept = rank_within(line[order]) < k
+        if also is not None:
+            kept |= product[order] == also[line[order]]
+        return found.take(np.sort(order[kept]))
 
     def _propose(
         self, queries: sparse.csr_matrix, words: sparse.csr_matrix, embeddings: np.ndarray | None

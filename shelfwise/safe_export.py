@@ -2,7 +2,9 @@
 
 A cell that starts with `=`, `+`, `-`, `@`, tab or carriage return is run as a formula by Excel, LibreOffice and Google
 Sheets, quoted or not. Following OWASP ("CSV Injection"), such text gets a leading apostrophe. Numbers are left alone:
-a negative number is no formula.
+a negative number is no formula. The same goes for what follows a semicolon, tab or line break inside a text: where
+these separate fields (semicolons do in half of Europe's Excel), quotes in the middle of a field keep nothing together,
+and a new cell starts there.
 """
 
 from __future__ import annotations
@@ -10,15 +12,19 @@ from __future__ import annotations
 import csv
 import io
 import numbers
+import re
 
+import numpy as np
 import pandas as pd
 
 # The full-width forms count too: Excel folds them for users of East Asian keyboards. So does a leading line feed.
 _STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+_LATER_STARTS = re.compile(r"([;\t\r\n][\s\"]*)(?=[=+\-@＝＋－＠])")
 
 
 def safe_text(text: str) -> str:
-    """Return text that no spreadsheet takes for a formula: as it is, or behind an apostrophe."""
+    """Return text that no spreadsheet takes for a formula: as it is, or with apostrophes where one could start."""
+    text = _LATER_STARTS.sub(r"\1'", text)
     return f"'{text}" if text.startswith(_STARTS) else text
 
 
@@ -36,7 +42,7 @@ def to_csv_bytes(frame: pd.DataFrame) -> bytes:
 
 
 def _cell(value: object) -> object:
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple | np.ndarray):
         return safe_text("|".join(map(str, value)))
     if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and value != value):
         return ""

@@ -7,8 +7,8 @@ A product is known by its catalog title and by the lines vendors used for it in 
 * `alias`:   character n-grams against vendors' past lines (a vendor says it as another vendor said it);
 * `encoder`: the trained encoder against all names, through FAISS (abbreviations, other words) - optional.
 
-The n-gram arms look at the rarest n-grams of a line first and stop at `postings` entries of the inverted index: the
-common ones cost most and say least, and what they would have told is put right by the exact scores afterwards.
+The arms look at the rarest terms of a line first and stop at `postings` entries of the inverted index: the common ones
+cost most and say least, and what they would have told is put right by the exact scores afterwards.
 
 Each arm proposes names; names are folded into products, the union is scored by every arm exactly, and the best by the
 fused score stay. Product and line text enter in the normal form of `shelfwise.text` only.
@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from shelfwise.matching.lexical import Lexical, WordMatrix, comparable, distinct, pair_dots, top_products
+from shelfwise.matching.lexical import Lexical, WordMatrix, comparable, csr, distinct, pair_dots
 from shelfwise.matching.reading import Read, Reader
 
 PRODUCT_COLUMNS = ("product_id", "title", "brand", "category", "price", "size")
@@ -50,7 +50,7 @@ class IndexConfig:
     alias_depth: int = 30
     encoder_depth: int = 20
     candidates: int = 12
-    postings: int = 10_000
+    postings: int = 8_000
     word_postings: int = 10_000
     exact_below: int = 50_000
     recall_wanted: float = 0.98
@@ -182,18 +182,20 @@ class CatalogIndex:
 
     def _prepare(self) -> None:
         """Compute what searching needs from products and names."""
+        from shelfwise.matching.kernels import invert
+
         n = len(self.products)
         position = pd.Series(np.arange(n), index=self.products["product_id"].to_numpy())
         self.name_product = position.loc[self.names["product_id"].to_numpy()].to_numpy().astype(np.int32)
         self.forms = comparable(self.names["name"].tolist())
         self.title_forms = self.forms[:n]
         self.ngram_rows = self.lexical.ngrams.transform(self.forms)
-        self._titles_t = self.ngram_rows[:n].T.tocsr()
-        self._aliases_t = self.ngram_rows[n:].T.tocsr()
+        self._grams = csr(self.ngram_rows)
+        self._grams_inverted = invert(*self._grams, self.ngram_rows.shape[1])
         self.words = WordMatrix.build(self.forms, self.lexical.words)
         self.reader = Reader(self.words.vocabulary, self.title_forms)
         self._title_words = _unit_rows(self.words.matrix[:n], self.words.idf)
-        self._title_words_t = self._title_words.T.tocsr()
+        self._words_inverted = invert(*csr(self._title_words), self._title_words.shape[1])
         alias_products = self.name_product[n:]
         order = np.argsort(alias_products, kind="stable")
         self.alias_order = (order + n).astype(np.int64)  # name positions of aliases, grouped by product
@@ -285,6 +287,8 @@ class CatalogIndex:
         title, or -1: how lines without a match are simulated. `also`: for each title the position of a product that
         is to be among its candidates whatever its score, or -1.
         """
+        from shelfwise.matching.kernels import dense_pair_scores
+
         k = k or self.config.candidates
         forms = comparable(titles)
         queries = self.lexical.ngrams.transform(forms)
@@ -304,9 +308,9 @@ class CatalogIndex:
         alias, alias_score = self._best_alias(queries, line, product)
         encoder = np.full(len(line), np.nan, np.float32)
         if embeddings is not None and self.embeddings is not None:
-            encoder = np.einsum("ij,ij->i", embeddings[line], self.embeddings[product])
+            encoder = dense_pair_scores(embeddings, line, self.embeddings, product)
             has = alias >= 0
-            by_alias = np.einsum("ij,ij->i", embeddings[line[has]], self.embeddings[alias[has]])
+            by_alias = dense_pair_scores(embeddings, line[has], self.embeddings, alias[has])
             encoder[has] = np.maximum(encoder[has], by_alias)
         word = pair_dots(words, line, self._title_words, product)
         fused = np.maximum(title, alias_score) + 0.5 * title + word + 0.5 * np.nan_to_num(encoder)
@@ -321,17 +325,21 @@ class CatalogIndex:
         self, queries: sparse.csr_matrix, words: sparse.csr_matrix, embeddings: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the union over arms of (line, product), sorted."""
+        from shelfwise.matching.kernels import propose
+
         config, n = self.config, len(self.products)
-        keys = []
-        for rows_of, names_of, depth, postings in (
-            (queries, self._titles_t, config.title_depth, config.postings),
-            (words, self._title_words_t, config.word_depth, config.word_postings),
-        ):
-            rows, columns, _ = top_products(prune(rows_of, names_of, postings), names_of, depth, config.threads)
-            keys.append(rows * n + columns)
-        pruned = prune(queries, self._aliases_t, config.postings)
-        rows, columns, _ = top_products(pruned, self._aliases_t, config.alias_depth, config.threads)
-        keys.append(rows * n + self.name_product[n:][columns])
+        rows, names = propose(
+            *csr(queries),
+            *self._grams_inverted,
+            n,
+            len(self.names),
+            config.title_depth,
+            config.alias_depth,
+            config.postings,
+        )
+        keys = [rows.astype(np.int64) * n + self.name_product[names]]
+        rows, names = propose(*csr(words), *self._words_inverted, n, n, config.word_depth, 0, config.word_postings)
+        keys.append(rows.astype(np.int64) * n + names)
         if embeddings is not None and self.vectors is not None:
             _, names = self.vectors.search(embeddings, config.encoder_depth)
             rows = np.repeat(np.arange(len(embeddings)), names.shape[1])
@@ -344,19 +352,10 @@ class CatalogIndex:
         self, queries: sparse.csr_matrix, line: np.ndarray, product: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return, per pair, the alias most like the line (-1: no alias) and its cosine."""
-        best = np.full(len(line), -1, np.int64)
-        score = np.zeros(len(line), np.float32)
-        counts = self.alias_start[product + 1] - self.alias_start[product]
-        pair = np.repeat(np.arange(len(line)), counts)
-        if not len(pair):
-            return best, score
-        offset = np.arange(len(pair)) - np.repeat(np.cumsum(counts) - counts, counts)
-        names = self.alias_order[self.alias_start[product[pair]] + offset]
-        cosine = pair_dots(queries, line[pair], self.ngram_rows, names)
-        order = np.lexsort((names, -cosine, pair))
-        first = order[rank_within(pair[order]) == 0]
-        best[pair[first]], score[pair[first]] = names[first], cosine[first]
-        return best, score
+        from shelfwise.matching.kernels import best_of_groups
+
+        width = self.ngram_rows.shape[1]
+        return best_of_groups(*csr(queries), width, *self._grams, line, product, self.alias_start, self.alias_order)
 
 
 def rank_within(sorted_groups: np.ndarray) -> np.ndarray:
@@ -366,25 +365,6 @@ def rank_within(sorted_groups: np.ndarray) -> np.ndarray:
         return np.empty(0, np.int64)
     starts = np.flatnonzero(np.concatenate([[True], sorted_groups[1:] != sorted_groups[:-1]]))
     return np.arange(n) - np.repeat(starts, np.diff(np.append(starts, n)))
-
-
-def prune(queries: sparse.csr_matrix, names_transposed: sparse.csr_matrix, postings: int) -> sparse.csr_matrix:
-    """Return the queries with only their rarest terms, as many as `postings` entries of the inverted index allow.
-
-    At least four terms of each query stay. Source: the query-side pruning of impact-ordered retrieval, with document
-    frequency for impact.
-    """
-    cost = np.diff(names_transposed.indptr)[queries.indices].astype(np.int64)
-    rows = np.repeat(np.arange(queries.shape[0]), np.diff(queries.indptr))
-    order = np.lexsort((queries.indices, cost, rows))
-    running = np.cumsum(cost[order])
-    before = np.concatenate([[0], running])[queries.indptr[:-1]]
-    used = running - before[rows]
-    keep = np.zeros(queries.nnz, bool)
-    keep[order] = (used <= postings) | (rank_within(rows) < 4)
-    counts = np.bincount(rows[keep], minlength=queries.shape[0])
-    indptr = np.concatenate([[0], np.cumsum(counts)]).astype(queries.indptr.dtype)
-    return sparse.csr_matrix((queries.data[keep], queries.indices[keep], indptr), shape=queries.shape)
 
 
 def _unit_rows(rows: sparse.csr_matrix, weights: np.ndarray) -> sparse.csr_matrix:

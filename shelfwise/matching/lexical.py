@@ -232,12 +232,23 @@ def top_products(
 def pair_dots(
     left: sparse.csr_matrix, left_rows: np.ndarray, right: sparse.csr_matrix, right_rows: np.ndarray
 ) -> np.ndarray:
-    """Return the dot product of `left[left_rows[i]]` and `right[right_rows[i]]` for every i, float32."""
-    out = np.empty(len(left_rows), np.float32)
-    for start in range(0, len(left_rows), 200_000):  # bounds the memory of the gathered rows
-        part = slice(start, start + 200_000)
-        out[part] = np.asarray(left[left_rows[part]].multiply(right[right_rows[part]]).sum(axis=1)).ravel()
-    return out
+    """Return the dot product of `left[left_rows[i]]` and `right[right_rows[i]]` for every i, float32.
+
+    Fastest where equal `left_rows` are adjacent: a row is spread out once and met by all its partners.
+    """
+    from shelfwise.matching.kernels import pair_scores
+
+    left_rows, right_rows = left_rows.astype(np.int64, copy=False), right_rows.astype(np.int64, copy=False)
+    return pair_scores(*csr(left), left.shape[1], *csr(right), left_rows, right_rows)
+
+
+def csr(matrix: sparse.csr_matrix) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return (indptr, indices, data) in the types the kernels are compiled for: int64, int32, float32."""
+    return (
+        matrix.indptr.astype(np.int64, copy=False),
+        matrix.indices.astype(np.int32, copy=False),
+        matrix.data.astype(np.float32, copy=False),
+    )
 
 
 def distinct(keys: np.ndarray) -> np.ndarray:

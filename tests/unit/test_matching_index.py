@@ -6,13 +6,15 @@ import pytest
 from scipy import sparse
 
 from shelfwise.matching.features import FEATURE_NAMES, FEATURES, FeatureMaker, gap_to_rival
-from shelfwise.matching.index import CatalogIndex, IndexConfig, build_vectors, embed_names, product_names, prune
+from shelfwise.matching.index import CatalogIndex, IndexConfig, build_vectors, embed_names, product_names
+from shelfwise.matching.kernels import best_of_groups, dense_pair_scores, invert, propose
 from shelfwise.matching.lexical import (
     Lexical,
     LexicalConfig,
     NgramVectorizer,
     WordMatrix,
     comparable,
+    csr,
     distinct,
     pair_dots,
     split_words,
@@ -97,13 +99,58 @@ def test_distinct_and_pair_dots():
     np.testing.assert_allclose(pair_dots(left, a, right, b), expected, atol=1e-6)
 
 
-def test_pruning_keeps_the_rarest_terms():
+def random_rows(rng: np.random.Generator, n: int, width: int = 40, share: float = 0.2) -> sparse.csr_matrix:
+    return sparse.csr_matrix((rng.random((n, width)) * (rng.random((n, width)) < share)).astype(np.float32))
+
+
+def test_proposals_are_the_best_of_a_plain_product():
+    rng = np.random.default_rng(1)
+    queries, names, n_first = random_rows(rng, 30), random_rows(rng, 200), 150
+    inverted = invert(*csr(names), names.shape[1])
+    line, name = propose(*csr(queries), *inverted, n_first, 200, 7, 4, 10**9)
+    dots = (queries @ names.T).toarray()
+    assert (np.diff(line) >= 0).all()
+    for i in range(30):
+        found = name[line == i]
+        for part, depth in ((range(n_first), 7), (range(n_first, 200), 4)):
+            best = sorted(part, key=lambda j: (-dots[i, j], j))[:depth]
+            assert sorted(set(found) & set(part)) == sorted(j for j in best if dots[i, j] > 0)
+
+
+def test_proposals_look_at_the_rarest_terms_first_and_at_four_at_least():
     queries = sparse.csr_matrix(np.ones((1, 6), np.float32))
-    names = sparse.csr_matrix(np.array([[1] * n + [0] * (10 - n) for n in (10, 9, 1, 2, 3, 4)], np.float32))
-    assert prune(queries, names, 10).indices.tolist() == [2, 3, 4, 5]
-    assert prune(queries, names, 1000).nnz == 6
-    assert prune(queries, names, 0).nnz == 4
-    assert prune(sparse.csr_matrix((3, 6), dtype=np.float32), names, 10).nnz == 0
+    names = sparse.csr_matrix(np.array([[1] * n + [0] * (10 - n) for n in (10, 9, 1, 2, 3, 4)], np.float32)).T.tocsr()
+    inverted = invert(*csr(names), 6)
+
+    def held(postings: int) -> set[int]:
+        return set(propose(*csr(queries), *inverted, 10, 10, 10, 0, postings)[1].tolist())
+
+    assert held(0) == held(10) == {0, 1, 2, 3}  # the four rarest terms stand in the first four names
+    assert held(19) == set(range(9))
+    assert held(29) == set(range(10))
+    nothing = sparse.csr_matrix((3, 6), dtype=np.float32)
+    assert len(propose(*csr(nothing), *inverted, 10, 10, 10, 0, 10)[0]) == 0
+
+
+def test_pair_kernels_agree_with_plain_products():
+    rng = np.random.default_rng(2)
+    queries, rows = random_rows(rng, 20), random_rows(rng, 60)
+    dots = (queries @ rows.T).toarray()
+    line = np.sort(rng.integers(0, 20, 100))
+    group = rng.integers(0, 10, 100)
+    starts = np.array([0, 5, 5, 12, 20, 20, 31, 40, 48, 55, 60])
+    members = rng.permutation(60)
+    best, score = best_of_groups(*csr(queries), 40, *csr(rows), line, group, starts, members)
+    for i in range(100):
+        own = members[starts[group[i]] : starts[group[i] + 1]]
+        assert (best[i] == -1) == (len(own) == 0)
+        if len(own):
+            assert best[i] in own
+            assert score[i] == pytest.approx(dots[line[i], own].max(), abs=1e-5)
+            assert dots[line[i], best[i]] == pytest.approx(score[i], abs=1e-5)
+    left, right = rng.random((5, 8)).astype(np.float32), rng.random((6, 8)).astype(np.float32)
+    a, b = np.array([0, 4, 4]), np.array([5, 0, 1])
+    np.testing.assert_allclose(dense_pair_scores(left, a, right, b), (left[a] * right[b]).sum(axis=1), rtol=1e-5)
 
 
 def test_top_products_of_nothing():

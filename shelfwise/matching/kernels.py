@@ -1,0 +1,206 @@
+"""The inner loops of retrieval, compiled by numba: sparse dot products against an inverted index and between pairs.
+
+scipy and sparse_dot_topn compute the same numbers. What they cannot do is stop after so many entries of the inverted
+index, or score a list of pairs without first copying both sides of every pair; here these were two thirds of the time
+of a match. All kernels let go of the interpreter lock, take CSR arrays as they are, and break ties by position, so
+that the same input gives the same output. Compiled once per machine (numba keeps the result beside this file).
+
+Importing this module imports numba (half a second): import it inside functions.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit  # noqa: TID253 - this module is itself imported inside functions
+
+
+@njit(nogil=True, cache=True)
+def invert(indptr, indices, data, n_columns):  # pragma: no cover - compiled
+    """Return (indptr, rows, data) of the transpose: for each column the rows that hold it, ascending."""
+    starts = np.zeros(n_columns + 1, np.int64)
+    for column in indices:
+        starts[column + 1] += 1
+    for column in range(n_columns):
+        starts[column + 1] += starts[column]
+    rows = np.empty(len(indices), np.int32)
+    values = np.empty(len(indices), np.float32)
+    place = starts[:-1].copy()
+    for row in range(len(indptr) - 1):
+        for at in range(indptr[row], indptr[row + 1]):
+            column = indices[at]
+            rows[place[column]] = row
+            values[place[column]] = data[at]
+            place[column] += 1
+    return starts, rows, values
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _worse(score_a, name_a, score_b, name_b):
+    """Whether a ranks below b: a lower score, or an equal one of a later name."""
+    return score_a < score_b or (score_a == score_b and name_a > name_b)
+
+
+@njit(nogil=True, cache=True)
+def _offer(scores, names, size, depth, score, name):
+    """Put (score, name) into a heap of the `depth` best, the worst on top; return the heap's size."""
+    if size < depth:
+        at = size
+        while at > 0:
+            above = (at - 1) >> 1
+            if not _worse(score, name, scores[above], names[above]):
+                break
+            scores[at], names[at] = scores[above], names[above]
+            at = above
+        scores[at], names[at] = score, name
+        return size + 1
+    if not _worse(scores[0], names[0], score, name):
+        return size
+    at = 0
+    while True:
+        below = 2 * at + 1
+        if below >= size:
+            break
+        if below + 1 < size and _worse(scores[below + 1], names[below + 1], scores[below], names[below]):
+            below += 1
+        if not _worse(scores[below], names[below], score, name):
+            break
+        scores[at], names[at] = scores[below], names[below]
+        at = below
+    scores[at], names[at] = score, name
+    return size
+
+
+@njit(nogil=True, cache=True)
+def propose(
+    q_indptr, q_terms, q_weights, t_indptr, t_names, t_weights, n_first, n_names, depth_first, depth_rest, postings
+):  # pragma: no cover - compiled
+    """Return (line, name), the names most like each query, by the part of the dot product that `postings` pays for.
+
+    `q_*`: queries in CSR form; `t_*`: the inverted index (see `invert`). Terms are taken from the rarest on, until the
+    entries read pass `postings`; at least four are taken. Names below `n_first` (catalog names) and the rest (past
+    lines) have lists of their own, of `depth_first` and `depth_rest` names. Lines ascending, names unordered. Source:
+    query-side pruning of impact-ordered retrieval, with document frequency for impact.
+    """
+    n = len(q_indptr) - 1
+    lines = np.empty(n * (depth_first + depth_rest), np.int32)
+    found = np.empty(n * (depth_first + depth_rest), np.int32)
+    filled = 0
+    score = np.zeros(n_names, np.float32)
+    touched = np.empty(n_names, np.int32)
+    a_scores, a_names = np.empty(max(depth_first, 1), np.float32), np.empty(max(depth_first, 1), np.int32)
+    b_scores, b_names = np.empty(max(depth_rest, 1), np.float32), np.empty(max(depth_rest, 1), np.int32)
+    order = np.empty(1024, np.int64)
+    for line in range(n):
+        terms = 0
+        for at in range(q_indptr[line], q_indptr[line + 1]):
+            # Insertion sort by the length of the term's list: there are some dozens, at most a few hundred.
+            if terms == len(order):
+                order = np.concatenate((order, np.empty(terms, np.int64)))
+            cost = t_indptr[q_terms[at] + 1] - t_indptr[q_terms[at]]
+            place = terms
+            while place > 0:
+                other = q_terms[order[place - 1]]
+                if t_indptr[other + 1] - t_indptr[other] <= cost:
+                    break
+                order[place] = order[place - 1]
+                place -= 1
+            order[place] = at
+            terms += 1
+        n_touched, read = 0, 0
+        for rank in range(terms):
+            at = order[rank]
+            term, weight = q_terms[at], q_weights[at]
+            read += t_indptr[term + 1] - t_indptr[term]
+            if rank >= 4 and read > postings:
+                break
+            for entry in range(t_indptr[term], t_indptr[term + 1]):
+                name = t_names[entry]
+                if score[name] == 0.0:
+                    touched[n_touched] = name
+                    n_touched += 1
+                score[name] += weight * t_weights[entry]
+        a_size, b_size = 0, 0
+        for at in range(n_touched):
+            name = touched[at]
+            value = score[name]
+            score[name] = 0.0
+            if name < n_first:
+                if depth_first:
+                    a_size = _offer(a_scores, a_names, a_size, depth_first, value, name)
+            elif depth_rest:
+                b_size = _offer(b_scores, b_names, b_size, depth_rest, value, name)
+        for at in range(a_size):
+            lines[filled], found[filled] = line, a_names[at]
+            filled += 1
+        for at in range(b_size):
+            lines[filled], found[filled] = line, b_names[at]
+            filled += 1
+    return lines[:filled], found[:filled]
+
+
+@njit(nogil=True, cache=True)
+def pair_scores(
+    q_indptr, q_terms, q_weights, n_terms, r_indptr, r_terms, r_weights, line, row
+):  # pragma: no cover - compiled
+    """Return the dot product of query `line[i]` and row `row[i]` for every i, float32. `line` ascends."""
+    out = np.empty(len(line), np.float32)
+    dense = np.zeros(n_terms, np.float32)
+    current = -1
+    for i in range(len(line)):
+        if line[i] != current:
+            if current >= 0:
+                for at in range(q_indptr[current], q_indptr[current + 1]):
+                    dense[q_terms[at]] = 0.0
+            current = line[i]
+            for at in range(q_indptr[current], q_indptr[current + 1]):
+                dense[q_terms[at]] = q_weights[at]
+        total = np.float32(0.0)
+        for at in range(r_indptr[row[i]], r_indptr[row[i] + 1]):
+            total += dense[r_terms[at]] * r_weights[at]
+        out[i] = total
+    return out
+
+
+@njit(nogil=True, cache=True)
+def best_of_groups(
+    q_indptr, q_terms, q_weights, n_terms, r_indptr, r_terms, r_weights, line, group, starts, members
+):  # pragma: no cover - compiled
+    """Return per pair (line, group) the group's row most like the line (-1 for an empty group) and its dot product.
+
+    The rows of group g are `members[starts[g]:starts[g + 1]]`; the earliest of equal ones is taken. `line` ascends.
+    """
+    best = np.full(len(line), -1, np.int64)
+    out = np.zeros(len(line), np.float32)
+    dense = np.zeros(n_terms, np.float32)
+    current = -1
+    for i in range(len(line)):
+        if starts[group[i]] == starts[group[i] + 1]:
+            continue
+        if line[i] != current:
+            if current >= 0:
+                for at in range(q_indptr[current], q_indptr[current + 1]):
+                    dense[q_terms[at]] = 0.0
+            current = line[i]
+            for at in range(q_indptr[current], q_indptr[current + 1]):
+                dense[q_terms[at]] = q_weights[at]
+        for member in range(starts[group[i]], starts[group[i] + 1]):
+            row = members[member]
+            total = np.float32(0.0)
+            for at in range(r_indptr[row], r_indptr[row + 1]):
+                total += dense[r_terms[at]] * r_weights[at]
+            if best[i] < 0 or total > out[i]:
+                best[i], out[i] = row, total
+    return best, out
+
+
+@njit(nogil=True, cache=True, fastmath=True)
+def dense_pair_scores(left, left_row, right, right_row):  # pragma: no cover - compiled
+    """Return the dot product of `left[left_row[i]]` and `right[right_row[i]]` for every i, without copying the rows."""
+    out = np.empty(len(left_row), np.float32)
+    for i in range(len(left_row)):
+        a, b = left_row[i], right_row[i]
+        total = np.float32(0.0)
+        for at in range(left.shape[1]):
+            total += left[a, at] * right[b, at]
+        out[i] = total
+    return out

@@ -41,9 +41,9 @@ def write(
     """
     target = Path(directory).absolute()
     say = progress or (lambda sentence: None)
-    old_files = _files_of_old_catalog(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     _sweep(target)
+    old_files = _files_of_old_catalog(target)
     staging = target.parent / f".{target.name}.{os.getpid()}.tmp"
     staging.mkdir()
     try:

@@ -449,8 +449,10 @@ def test_a_kill_between_the_two_renames_is_mended_by_the_next_write(tiny, tmp_pa
     (root / "uploads" / "mine.csv").write_text("title\nmine\n")
     dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
     os.rename(root, tmp_path / f".data.{int(dead.stdout)}.old")
-    write(tiny, root)
+    write(generate(SyntheticConfig(n_products=210, n_mappings=0, n_uploads=0)), root)
     assert (root / "uploads" / "mine.csv").read_text() == "title\nmine\n"
+    assert [path.name for path in (root / "uploads").iterdir()] == ["mine.csv"], "old files are not taken for others'"
+    assert not (root / "mappings.csv").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 

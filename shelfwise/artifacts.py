@@ -98,6 +98,8 @@ def publish(directory: Path, location: UPath | Path | str) -> str:
         try:
             shutil.copytree(directory, staging)
             atomic_write_json(staging / MANIFEST, manifest)
+            if exists(final):  # another process published it while this one copied: readers may have it open
+                return str(target)
             # A directory without its manifest is not a published one.
             if final.exists():
                 shutil.rmtree(final)
@@ -130,12 +132,14 @@ def fetch(location: UPath | Path | str, cache: Path | None = None) -> Path:
         return local
     staging = local.with_name(f".{local.name}.{uuid.uuid4().hex}.tmp")
     manifest = json.loads((source / MANIFEST).read_text())
-    for name in manifest["files"]:
-        destination = staging / name
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        destination.write_bytes((source / name).read_bytes())
-    publish(staging, local)
-    shutil.rmtree(staging, ignore_errors=True)
+    try:
+        for name in manifest["files"]:
+            destination = staging / name
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            destination.write_bytes((source / name).read_bytes())
+        publish(staging, local)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
     return local
 
 

@@ -108,6 +108,23 @@ def test_of_two_processes_that_publish_the_same_the_first_stands(
     assert leftovers(tmp_path) == []
 
 
+def test_what_another_process_published_meanwhile_is_not_taken_from_its_readers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, copytree = tmp_path / "lake" / "abc", artifacts.shutil.copytree
+    publish(make(tmp_path / "first", weights="1"), tmp_path / "elsewhere")
+
+    def other_was_faster(source: Path, staging: Path) -> None:
+        copytree(source, staging)
+        place.parent.mkdir(exist_ok=True)
+        os.rename(tmp_path / "elsewhere", place)
+
+    monkeypatch.setattr(artifacts.shutil, "copytree", other_was_faster)
+    assert publish(make(tmp_path / "second", weights="2"), place) == str(place)
+    assert (place / "weights").read_text() == "1"
+    assert leftovers(tmp_path) == []
+
+
 def test_a_publish_that_fails_leaves_nothing_and_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")

@@ -66,6 +66,30 @@ def atomic_write_bytes(path: UPath | Path | str, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def asked_anew(path: UPath | Path | str) -> UPath:
+    """Return a path whose store forgot what it listed: clients of object stores remember what others have changed."""
+    location = UPath(path)
+    if not is_local(location):
+        location.fs.invalidate_cache()
+    return location
+
+
+def atomic_create_json(path: UPath | Path | str, value: object) -> None:
+    """Write JSON whole where nothing is yet. Raises FileExistsError, also where another process was first."""
+    data = json.dumps(value, indent=2, sort_keys=True, default=str).encode() + b"\n"
+    target = UPath(path)
+    if not is_local(target):
+        target.fs.pipe_file(target.path, data, mode="create")
+        return
+    final = Path(str(target))
+    temporary = final.with_name(f".{final.name}.{uuid.uuid4().hex}.tmp")
+    atomic_write_bytes(temporary, data)
+    try:
+        os.link(temporary, final)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def atomic_write_json(path: UPath | Path | str, value: object) -> None:
     """Write JSON with `atomic_write_bytes`."""
     atomic_write_bytes(path, json.dumps(value, indent=2, sort_keys=True, default=str).encode() + b"\n")
@@ -73,7 +97,7 @@ def atomic_write_json(path: UPath | Path | str, value: object) -> None:
 
 def exists(location: UPath | Path | str) -> bool:
     """Whether a whole artifact was published at this location."""
-    return (UPath(location) / MANIFEST).exists()
+    return (asked_anew(location) / MANIFEST).exists()
 
 
 def publish(directory: Path, location: UPath | Path | str) -> str:

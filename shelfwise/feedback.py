@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 from upath import UPath
 
-from shelfwise.artifacts import atomic_write_json
+from shelfwise.artifacts import asked_anew, atomic_write_json
 from shelfwise.errors import InputError, Problem
 
 COLUMNS = {
@@ -54,7 +54,7 @@ def read_feedback(inbox: UPath | Path | str) -> pd.DataFrame:
 
     Raises InputError naming each file that is not an answer.
     """
-    folder = UPath(inbox)
+    folder = asked_anew(inbox)
     answers, problems = [], []
     for path in sorted(folder.glob("*.json"), key=str) if folder.exists() else []:
         try:

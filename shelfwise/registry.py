@@ -13,7 +13,7 @@ from pathlib import Path
 
 from upath import UPath
 
-from shelfwise.artifacts import atomic_write_json, is_local
+from shelfwise.artifacts import asked_anew, atomic_create_json, atomic_write_json
 
 CHAMPION = "champion"
 PREVIOUS = "previous"
@@ -49,7 +49,7 @@ class Registry:
 
     def versions(self, model: str) -> list[ModelVersion]:
         """All versions of a model, oldest first."""
-        folder = self.root / model / "versions"
+        folder = asked_anew(self.root) / model / "versions"
         if not folder.exists():
             return []
         return [ModelVersion(**json.loads(path.read_text())) for path in sorted(folder.glob("*.json"), key=str)]
@@ -72,14 +72,15 @@ class Registry:
             model, number, artifact, artifact_id, metrics or {}, lineage or {}, datetime.now(UTC).isoformat()
         )
         path = self.root / model / "versions" / f"{number:06d}.json"
-        if is_local(path) and Path(str(path)).exists():
-            raise RegistryError(f"{model} version {number} was registered by another process; run again")
-        atomic_write_json(path, asdict(version))
+        try:
+            atomic_create_json(path, asdict(version))
+        except FileExistsError:
+            raise RegistryError(f"{model} version {number} was registered by another process; run again") from None
         return version
 
     def alias(self, model: str, alias: str = CHAMPION) -> ModelVersion | None:
         """The version an alias points at, or None where the alias was never set."""
-        path = self.root / model / "aliases" / f"{alias}.json"
+        path = asked_anew(self.root) / model / "aliases" / f"{alias}.json"
         if not path.exists():
             return None
         number = json.loads(path.read_text())["version"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import s3fs
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.s3.models import s3_backends
 from moto.server import ThreadedMotoServer
+from upath import UPath
 
 from shelfwise.artifacts import exists, fetch, publish
 from shelfwise.contract import (
@@ -22,6 +24,8 @@ from shelfwise.contract import (
     set_aside,
 )
 from shelfwise.errors import InputError, Problem
+from shelfwise.feedback import read_feedback, record_feedback
+from shelfwise.registry import Registry, RegistryError
 
 
 @pytest.fixture(scope="module")
@@ -185,3 +189,43 @@ def test_an_upload_to_s3_that_was_cut_short_does_not_exist(s3: object, tmp_path:
     assert not exists("s3://shop/lake/models/half")
     with pytest.raises(FileNotFoundError, match="never published, or not finished"):
         fetch("s3://shop/lake/models/half", tmp_path)
+
+
+def copy(client: object, source: str, target: str, **changes: object) -> None:
+    """What another process writes: this one's client has not seen it."""
+    document = json.loads(client.get_object(Bucket="shop", Key=source)["Body"].read())  # type: ignore[attr-defined]
+    put(client, target, json.dumps({**document, **changes}).encode())
+
+
+def test_a_version_that_another_process_registered_is_seen_and_never_overwritten(
+    s3: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry, folder = Registry("s3://shop/lake/registry"), "lake/registry/m/versions"
+    first = registry.register("m", "/a", "aaaa1111")
+    registry.promote(first)
+    assert registry.versions("m") == [first]
+    copy(s3, f"{folder}/000001.json", f"{folder}/000002.json", version=2, artifact_id="bbbb2222")
+    assert [version.version for version in registry.versions("m")] == [1, 2]
+    copy(s3, "lake/registry/m/aliases/champion.json", "lake/registry/m/aliases/champion.json", version=2)
+    assert registry.champion("m").artifact_id == "bbbb2222"
+    monkeypatch.setattr(Registry, "versions", lambda *_: [first])  # it looked before the other one wrote
+    with pytest.raises(RegistryError, match="registered by another process"):
+        registry.register("m", "/c", "cccc3333")
+    monkeypatch.undo()
+
+
+def test_answers_of_another_process_are_seen(s3: object) -> None:
+    inbox = "s3://shop/lake/feedback"
+    answer = record_feedback(inbox, vendor_id="v", vendor_title="a", product_id="p")
+    assert len(read_feedback(inbox)) == 1
+    copy(s3, f"lake/feedback/{answer}.json", "lake/feedback/other.json", feedback_id="other")
+    assert set(read_feedback(inbox)["feedback_id"]) == {answer, "other"}
+
+
+def test_an_artifact_that_another_process_finished_is_seen(s3: object) -> None:
+    place = UPath("s3://shop/lake/artifacts/abc")
+    put(s3, "lake/artifacts/abc/weights", b"w")
+    assert [path.name for path in place.iterdir()] == ["weights"]
+    assert not exists(place)
+    put(s3, "lake/artifacts/abc/manifest.json", b'{"files": {}}')
+    assert exists(place)

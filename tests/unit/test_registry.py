@@ -51,3 +51,13 @@ def test_an_alias_without_its_version_is_an_error_not_a_guess(registry, tmp_path
     (tmp_path / "m" / "aliases" / "champion.json").write_text(json.dumps({"version": 9}))
     with pytest.raises(RegistryError, match="version 9, which does not exist"):
         registry.champion("m")
+
+
+def test_of_two_processes_that_register_at_once_one_is_told_to_run_again(registry, tmp_path, monkeypatch):
+    first = registry.register("m", "/a", "aaaa1111")
+    monkeypatch.setattr(Registry, "versions", lambda *_: [])  # it looked before the other one wrote
+    with pytest.raises(RegistryError, match="another process; run again"):
+        registry.register("m", "/b", "bbbb2222")
+    monkeypatch.undo()
+    assert registry.versions("m") == [first]
+    assert [path.name for path in (tmp_path / "m" / "versions").iterdir()] == ["000001.json"]

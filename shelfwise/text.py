@@ -104,7 +104,7 @@ def normalise(title: str) -> str:
     """Return the form of a title in which titles are compared.
 
     Steps, in order: repair of mis-decoded UTF-8 ("CafÃ©"), Unicode NFKC, look-alike letters folded to Latin in
-    words that also hold Latin letters, accents removed, control characters removed, lower case, decimal marks and
+    words that also hold Latin letters or nothing but look-alikes, accents removed, control characters removed, lower case, decimal marks and
     units made uniform ("0,75 L", "75cl" and ".75ltr" all become "750ml"), punctuation other than that inside
     numbers and codes turned into space, white space collapsed.
 
@@ -132,14 +132,9 @@ def normalise(title: str) -> str:
 
 
 def _fold_look_alikes(word: str) -> str:
-    """Fold look-alike letters only where the word is otherwise Latin: a word all in Cyrillic is Cyrillic."""
+    """Fold look-alike letters where the word is otherwise Latin or made of them alone; other Cyrillic stays."""
     if word.isascii():
         return word
     folded = word.translate(_LOOK_ALIKES)
     has_latin = any("a" <= char.lower() <= "z" for char in word)
     return folded if has_latin or folded.isascii() else word
-
-
-def tokens(title: str) -> list[str]:
-    """Tokens of the normal form, in order."""
-    return normalise(title).split()

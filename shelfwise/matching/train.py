@@ -464,7 +464,10 @@ def _write(
     curve: list[dict[str, Any]],
     out_dir: Path,
 ) -> None:
-    """Write the encoder beside its place and move it there, so that a kill leaves the old one or the new."""
+    """Write the encoder beside its place and move it there, so that a kill leaves the old one, the new or none.
+
+    None where it strikes between the removal of the old one and the move; the checkpoints are still there then.
+    """
     from shelfwise.matching.training_plots import plot_curve
 
     staging = out_dir.with_name(f".{out_dir.name}.partial")

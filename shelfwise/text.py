@@ -104,9 +104,9 @@ def normalise(title: str) -> str:
     """Return the form of a title in which titles are compared.
 
     Steps, in order: repair of mis-decoded UTF-8 ("CafÃ©"), Unicode NFKC, look-alike letters folded to Latin in
-    words that also hold Latin letters or nothing but look-alikes, accents removed, control characters removed, lower case, decimal marks and
-    units made uniform ("0,75 L", "75cl" and ".75ltr" all become "750ml"), punctuation other than that inside
-    numbers and codes turned into space, white space collapsed.
+    words that also hold Latin letters or nothing but look-alikes, accents removed, control characters removed, lower
+    case, decimal marks and units made uniform ("0,75 L", "75cl" and ".75ltr" all become "750ml"), punctuation other
+    than that inside numbers and codes turned into space, white space collapsed.
 
     Raises nothing: any string has a normal form, possibly the empty one.
     """

@@ -7,6 +7,7 @@ read it. Listwise features compare a candidate with its rivals for the same line
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ from rapidfuzz import fuzz, process
 from rapidfuzz.distance import JaroWinkler
 from scipy import sparse
 
-from shelfwise.matching.index import Candidates, CatalogIndex, rank_within
+from shelfwise.matching.index import Candidates, CatalogIndex
 from shelfwise.matching.lexical import WordMatrix, comparable, pair_dots, split_words
 from shelfwise.matching.quantities import BARE, DIMENSIONS, PACK, quantities
 from shelfwise.matching.reading import Read
@@ -32,7 +33,8 @@ class Feature:
     group: str
 
 
-# The groups in which explanations sum what features contribute, as a buyer reads them.
+# The groups in which explanations sum what features contribute, as a buyer reads them. A gap to the rivals in one
+# respect counts under that respect.
 WORDS, SIZES, PACKS = "brand and words", "size and quantity", "pack"
 CODES, SPELLING, PAST_LINES = "model code", "spelling", "past lines of vendors"
 MEANING, PRICES, RIVALS = "meaning (encoder)", "price", "rivals"
@@ -86,7 +88,7 @@ FEATURES: tuple[Feature, ...] = (
         "title_explained",
         "as title_in_line, counting misspelt, shortened, glued and split words as held",
         "+",
-        SPELLING,
+        WORDS,
     ),
     Feature(
         "missing_surprise", "how unusual it is for vendors to leave out the title's words that are missing", "-", WORDS
@@ -131,26 +133,26 @@ FEATURES: tuple[Feature, ...] = (
     Feature("line_unknown", "how many of the line's words no name in the catalog holds", "-", WORDS),
     Feature("price_ratio", "lower over higher of the two prices (missing where either is)", "+", PRICES),
     Feature("rank", "rank of the candidate by the fused score, 0 first", "-", RIVALS),
-    Feature("title_rank", "rank by title_cosine", "-", RIVALS),
-    Feature("alias_rank", "rank by alias_cosine", "-", RIVALS),
-    Feature("encoder_rank", "rank by encoder", "-", RIVALS),
+    Feature("title_rank", "rank by title_cosine", "-", SPELLING),
+    Feature("alias_rank", "rank by alias_cosine", "-", PAST_LINES),
+    Feature("encoder_rank", "rank by encoder", "-", MEANING),
     Feature("fused_gap", "fused score less that of the best rival", "+", RIVALS),
-    Feature("title_gap", "title_cosine less that of the best rival", "+", RIVALS),
-    Feature("encoder_gap", "encoder less that of the best rival", "+", RIVALS),
-    Feature("names_gap", "line_in_names less that of the best rival", "+", RIVALS),
-    Feature("sort_gap", "token_sort less that of the best rival", "+", RIVALS),
-    Feature("set_gap", "token_set less that of the best rival", "+", RIVALS),
-    Feature("missing_gap", "missing_in_line less that of the best (smallest) rival", "-", RIVALS),
-    Feature("word_gap", "word_cosine less that of the best rival", "+", RIVALS),
-    Feature("explained_gap", "title_explained less that of the best rival", "+", RIVALS),
-    Feature("surprise_gap", "the two surprises together less those of the least surprising rival", "-", RIVALS),
-    Feature("surprise_rank", "rank by the two surprises together, the least surprising first", "-", RIVALS),
-    Feature("values_gap", "values_in_line less that of the best rival", "+", RIVALS),
-    Feature("code_gap", "code_partial less that of the best rival", "+", RIVALS),
+    Feature("title_gap", "title_cosine less that of the best rival", "+", SPELLING),
+    Feature("encoder_gap", "encoder less that of the best rival", "+", MEANING),
+    Feature("names_gap", "line_in_names less that of the best rival", "+", WORDS),
+    Feature("sort_gap", "token_sort less that of the best rival", "+", SPELLING),
+    Feature("set_gap", "token_set less that of the best rival", "+", SPELLING),
+    Feature("missing_gap", "missing_in_line less that of the best (smallest) rival", "-", WORDS),
+    Feature("word_gap", "word_cosine less that of the best rival", "+", WORDS),
+    Feature("explained_gap", "title_explained less that of the best rival", "+", WORDS),
+    Feature("surprise_gap", "the two surprises together less those of the least surprising rival", "-", WORDS),
+    Feature("surprise_rank", "rank by the two surprises together, the least surprising first", "-", WORDS),
+    Feature("values_gap", "values_in_line less that of the best rival", "+", SIZES),
+    Feature("code_gap", "code_partial less that of the best rival", "+", CODES),
     Feature("overall_gap", "mean of seven similarities less that of the best rival", "+", RIVALS),
     Feature("overall_rank", "rank by that mean", "-", RIVALS),
     Feature("close_rivals", "how many rivals lie within 0.05 of that mean or above it", "-", RIVALS),
-    Feature("runner_up_same_words", "share of the candidates that hold as much of the line as this one", "-", RIVALS),
+    Feature("runner_up_same_words", "share of the candidates that hold as much of the line as this one", "-", WORDS),
 )
 FEATURE_NAMES = tuple(feature.name for feature in FEATURES)
 GROUP_NAMES = tuple(GROUPS)
@@ -211,8 +213,10 @@ class FeatureMaker:
         )
         self._learn_surprises()
         self.first = np.array([words.vocabulary.get(_first_word(form), -1) for form in index.title_forms])
-        self.squashed = [form.replace(" ", "") for form in index.title_forms]
-        self.main_code = [_main_code(form, words) for form in index.title_forms]
+        self.title_forms = _objects(index.title_forms)
+        self.squashed = _objects([form.replace(" ", "") for form in index.title_forms])
+        self.main_code = _objects([_main_code(form, words) for form in index.title_forms])
+        self._names_sorted: dict[int, str] = {}
         self.title_words = np.diff(self.titles.indptr).astype(np.float32)
         self.lengths = np.array([len(form) for form in index.title_forms], np.float32)
         self.alias_count = np.diff(index.alias_start).astype(np.float32)
@@ -351,36 +355,29 @@ class FeatureMaker:
 
     def _strings(self, found: Candidates, out: dict[str, np.ndarray]) -> None:
         """Edit-distance similarities, computed pairwise by rapidfuzz."""
-        index = self.index
-        line, product = found.line.tolist(), found.product.tolist()
-        squashed_lines = [form.replace(" ", "") for form in found.forms]
-        sorted_lines = [" ".join(sorted(form.split())) for form in found.forms]
-        forms = [found.forms[i] for i in line]
-        titles = [index.title_forms[j] for j in product]
-        squashed = [squashed_lines[i] for i in line]
-        squashed_titles = [self.squashed[j] for j in product]
-        line_sorted = [sorted_lines[i] for i in line]
-        title_sorted = [self.title_sorted[j] for j in product]
+        line, product = found.line, found.product
+        by_line = _objects(found.forms)
+        forms, titles = by_line[line].tolist(), self.title_forms[product].tolist()
+        squashed = _objects([form.replace(" ", "") for form in found.forms])[line].tolist()
+        squashed_titles = self.squashed[product].tolist()
+        line_sorted = _objects([_sorted_words(form) for form in found.forms])[line].tolist()
 
         def pairwise(left: list[str], right: list[str], scorer, scale: float = 0.01) -> np.ndarray:
             if not left:
                 return np.empty(0, np.float32)
             return process.cpdist(left, right, scorer=scorer, dtype=np.float32) * np.float32(scale)
 
-        out["token_sort"] = pairwise(line_sorted, title_sorted, fuzz.ratio)
+        out["token_sort"] = pairwise(line_sorted, self._sorted_names(product), fuzz.ratio)
         out["token_set"] = pairwise(forms, titles, fuzz.token_set_ratio)
         out["partial"] = pairwise(squashed, squashed_titles, fuzz.partial_ratio)
         out["jaro_winkler"] = pairwise(forms, titles, JaroWinkler.similarity, 1.0)
-        codes = [self.main_code[j] for j in product]
-        out["code_partial"] = pairwise(codes, squashed, fuzz.partial_ratio)
-        has = found.alias >= 0
-        alias_sorted = [self._sorted_name(a) if a >= 0 else "" for a in found.alias.tolist()]
-        out["alias_sort"] = np.where(has, pairwise(line_sorted, alias_sorted, fuzz.ratio), 0)
-        out["exact_title"] = np.array([a == b for a, b in zip(forms, titles, strict=True)], np.float32)
-        names = index.forms
-        out["exact_alias"] = np.array(
-            [a >= 0 and form == names[a] for a, form in zip(found.alias.tolist(), forms, strict=True)], np.float32
-        )
+        out["code_partial"] = pairwise(self.main_code[product].tolist(), squashed, fuzz.partial_ratio)
+        out["exact_title"] = by_line[line] == self.title_forms[product]
+        has = np.flatnonzero(found.alias >= 0)
+        alias = found.alias[has]
+        out["alias_sort"], out["exact_alias"] = np.zeros((2, len(line)), np.float32)
+        out["alias_sort"][has] = pairwise([line_sorted[i] for i in has.tolist()], self._sorted_names(alias), fuzz.ratio)
+        out["exact_alias"][has] = by_line[line[has]] == _objects([self.index.forms[a] for a in alias.tolist()])
         lengths = np.array([len(form) for form in found.forms], np.float32)[found.line]
         title_lengths = self.lengths[found.product]
         longer = np.maximum(np.maximum(lengths, title_lengths), 1)
@@ -439,20 +436,16 @@ class FeatureMaker:
             np.bincount(line, minlength=found.n_lines)[line] - 1, 1
         )
 
-    @property
-    def title_sorted(self) -> list[str]:
-        """Titles with their words in alphabetical order, made on first use."""
-        if not hasattr(self, "_title_sorted"):
-            self._title_sorted = [" ".join(sorted(form.split())) for form in self.index.title_forms]
-        return self._title_sorted
-
-    def _sorted_name(self, name: int) -> str:
-        if not hasattr(self, "_names_sorted"):
-            self._names_sorted: dict[int, str] = {}
-        found = self._names_sorted.get(name)
-        if found is None:
-            found = self._names_sorted[name] = " ".join(sorted(self.index.forms[name].split()))
-        return found
+    def _sorted_names(self, names: np.ndarray) -> list[str]:
+        """Names (positions in the index; catalog names come first) with their words in alphabetical order."""
+        known, forms = self._names_sorted, self.index.forms
+        out = []
+        for name in names.tolist():
+            found = known.get(name)
+            if found is None:
+                found = known[name] = _sorted_words(forms[name])
+            out.append(found)
+        return out
 
 
 def gap_to_rival(line: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -460,44 +453,34 @@ def gap_to_rival(line: np.ndarray, values: np.ndarray) -> np.ndarray:
 
     `line` must be sorted. Source: the margin used in record linkage between the best and second best candidate.
     """
-    if not len(line):
-        return np.empty(0, np.float32)
-    order = np.lexsort((-values, line))
-    rank = rank_within(line[order])
-    n_lines = int(line[-1]) + 1
-    first, second = np.zeros(n_lines, np.float32), np.zeros(n_lines, np.float32)
-    first[line[order[rank == 0]]] = values[order[rank == 0]]
-    second[line[order[rank == 1]]] = values[order[rank == 1]]
-    best = np.zeros(len(line), bool)
-    best[order[rank == 0]] = True
-    return (values - np.where(best, second[line], first[line])).astype(np.float32)
+    from shelfwise.matching.kernels import list_gaps
+
+    return list_gaps(line, values.astype(np.float32, copy=False))
 
 
 def _ranks(line: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Return the rank of each value in its line, the largest 0; equal values share the better rank."""
-    out = np.empty(len(line), np.float32)
-    if not len(line):
-        return out
-    order = np.lexsort((-values, line))
-    rank = rank_within(line[order])
-    sorted_values, sorted_lines = values[order], line[order]
-    equal = (sorted_values[1:] == sorted_values[:-1]) & (sorted_lines[1:] == sorted_lines[:-1])
-    tied = np.concatenate([[False], equal])
-    start = np.maximum.accumulate(np.where(tied, 0, np.arange(len(rank))))
-    out[order] = rank[start]
-    return out
+    from shelfwise.matching.kernels import list_ranks
+
+    return list_ranks(line, values.astype(np.float32, copy=False))
 
 
 def _close_rivals(line: np.ndarray, values: np.ndarray, within: float) -> np.ndarray:
     """Return how many other candidates of the line have a value above this one less `within`."""
-    if not len(line):
-        return np.empty(0, np.float32)
-    # Lines are moved apart so that one sorted search counts within each line.
-    shift = line.astype(np.float64) * 4.0
-    keys = np.sort(shift + values)
-    upper = np.searchsorted(keys, shift + 2.0)
-    lower = np.searchsorted(keys, shift + values - within - 1e-9)
-    return (upper - lower - 1).astype(np.float32)
+    from shelfwise.matching.kernels import list_close
+
+    return list_close(line, values.astype(np.float32, copy=False), within)
+
+
+def _objects(values: Sequence[str]) -> np.ndarray:
+    """Return strings as an array of objects, from which many are taken at once."""
+    out = np.empty(len(values), dtype=object)
+    out[:] = values
+    return out
+
+
+def _sorted_words(form: str) -> str:
+    return " ".join(sorted(form.split()))
 
 
 def _row_max(matrix: sparse.csr_matrix, weights: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ def invert(indptr, indices, data, n_columns):  # pragma: no cover - compiled
         starts[column + 1] += 1
     for column in range(n_columns):
         starts[column + 1] += starts[column]
-    rows = np.empty(len(indices), np.int32)
+    rows = np.empty(len(indices), np.uint32)  # unsigned: no check for an index from the end
     values = np.empty(len(indices), np.float32)
     place = starts[:-1].copy()
     for row in range(len(indptr) - 1):
@@ -86,9 +86,9 @@ def propose(
     found = np.empty(n * (depth_first + depth_rest), np.int32)
     filled = 0
     score = np.zeros(n_names, np.float32)
-    touched = np.empty(n_names, np.int32)
-    a_scores, a_names = np.empty(max(depth_first, 1), np.float32), np.empty(max(depth_first, 1), np.int32)
-    b_scores, b_names = np.empty(max(depth_rest, 1), np.float32), np.empty(max(depth_rest, 1), np.int32)
+    touched = np.empty(n_names + 1, np.uint32)
+    a_scores, a_names = np.empty(max(depth_first, 1), np.float32), np.empty(max(depth_first, 1), np.uint32)
+    b_scores, b_names = np.empty(max(depth_rest, 1), np.float32), np.empty(max(depth_rest, 1), np.uint32)
     order = np.empty(1024, np.int64)
     for line in range(n):
         terms = 0
@@ -115,20 +115,27 @@ def propose(
                 break
             for entry in range(t_indptr[term], t_indptr[term + 1]):
                 name = t_names[entry]
-                if score[name] == 0.0:
-                    touched[n_touched] = name
-                    n_touched += 1
-                score[name] += weight * t_weights[entry]
+                before = score[name]
+                # Written whether it is new or not, and kept if it is: no branch to be guessed wrong.
+                touched[n_touched] = name
+                n_touched += before == 0.0
+                score[name] = before + weight * t_weights[entry]
+        # What does not reach the worst of a full list, which is nearly everything, is not worth a call.
         a_size, b_size = 0, 0
+        a_least, b_least = np.float32(0.0), np.float32(0.0)
         for at in range(n_touched):
             name = touched[at]
             value = score[name]
             score[name] = 0.0
             if name < n_first:
-                if depth_first:
+                if value >= a_least and depth_first:
                     a_size = _offer(a_scores, a_names, a_size, depth_first, value, name)
-            elif depth_rest:
+                    if a_size == depth_first:
+                        a_least = a_scores[0]
+            elif value >= b_least and depth_rest:
                 b_size = _offer(b_scores, b_names, b_size, depth_rest, value, name)
+                if b_size == depth_rest:
+                    b_least = b_scores[0]
         for at in range(a_size):
             lines[filled], found[filled] = line, a_names[at]
             filled += 1
@@ -203,4 +210,62 @@ def dense_pair_scores(left, left_row, right, right_row):  # pragma: no cover - c
         for at in range(left.shape[1]):
             total += left[a, at] * right[b, at]
         out[i] = total
+    return out
+
+
+@njit(nogil=True, cache=True)
+def list_gaps(line, values):  # pragma: no cover - compiled
+    """Return each value less the largest other value of its line (0 where there is none). Equal lines are adjacent."""
+    out = np.empty(len(line), np.float32)
+    start = 0
+    while start < len(line):
+        end = start
+        best, second = -1, -1
+        while end < len(line) and line[end] == line[start]:
+            if best < 0 or values[end] > values[best]:
+                best, second = end, best
+            elif second < 0 or values[end] > values[second]:
+                second = end
+            end += 1
+        for at in range(start, end):
+            rival = second if at == best else best
+            out[at] = values[at] - (values[rival] if rival >= 0 else 0.0)
+        start = end
+    return out
+
+
+@njit(nogil=True, cache=True)
+def list_ranks(line, values):  # pragma: no cover - compiled
+    """Return how many values of the same line are larger. Equal lines are adjacent."""
+    out = np.empty(len(line), np.float32)
+    start = 0
+    while start < len(line):
+        end = start
+        while end < len(line) and line[end] == line[start]:
+            end += 1
+        for at in range(start, end):
+            larger = 0
+            for other in range(start, end):
+                larger += values[other] > values[at]
+            out[at] = larger
+        start = end
+    return out
+
+
+@njit(nogil=True, cache=True)
+def list_close(line, values, within):  # pragma: no cover - compiled
+    """Return how many other values of the same line are larger or at most `within` below. Equal lines are adjacent."""
+    out = np.empty(len(line), np.float32)
+    start = 0
+    while start < len(line):
+        end = start
+        while end < len(line) and line[end] == line[start]:
+            end += 1
+        for at in range(start, end):
+            least = values[at] - within - 1e-9
+            close = -1
+            for other in range(start, end):
+                close += values[other] >= least
+            out[at] = close
+        start = end
     return out

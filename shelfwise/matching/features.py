@@ -34,6 +34,7 @@ class Feature:
 
 
 # The groups in which explanations sum what features contribute, as a buyer reads them. A gap to the rivals in one
+# respect counts under that respect. A gap to the rivals in one
 # respect counts under that respect.
 WORDS, SIZES, PACKS = "brand and words", "size and quantity", "pack"
 CODES, SPELLING, PAST_LINES = "model code", "spelling", "past lines of vendors"

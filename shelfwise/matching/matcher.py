@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -30,6 +30,9 @@ from shelfwise.matching.index import Candidates, CatalogIndex, Encoder, IndexCon
 from shelfwise.matching.lexical import Lexical, comparable
 from shelfwise.matching.scorer import Scorer, ScorerConfig
 from shelfwise.matching.splits import hashed_share
+
+if TYPE_CHECKING:
+    from shelfwise.matching.explain import Explanation, Reasons
 
 MATCH_COLUMNS = (
     "line_id",
@@ -140,7 +143,7 @@ class Matcher:
         typical = np.ones(len(rows), bool)  # of a line seen twice, calibration takes the one without its product
         typical[hidden] = False
         titles = lines["vendor_title"].astype(str).to_numpy()[rows].tolist()
-        prices = _prices(lines, rows)
+        prices = line_prices(lines, rows)
         parts_x, parts_y, parts_line = [], [], []
         wanted = np.where(hide >= 0, -1, truth[rows])
         for start, found, features in made._each_chunk(lambda x: x, titles, unseen, prices, hide, progress):
@@ -185,15 +188,24 @@ class Matcher:
         prices: np.ndarray | None = None,
         hide: np.ndarray | None = None,
         progress: Progress | None = None,
+        reasons: Reasons | None = None,
     ) -> Ranked:
-        """Return the `k` best products of each title. `hide`: see `CatalogIndex.retrieve`."""
+        """Return the `k` best products of each title. `hide`: see `CatalogIndex.retrieve`. `reasons`: is told what
+        explains the best product of each line.
+        """
         self.check_index(index)
         lines, ranks, products, scores = [], [], [], []
-        for start, found, raw in self._each_chunk(self.scorer.raw, titles, index, prices, hide, progress):
+
+        def work(features: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+            return self.scorer.raw(features), None if reasons is None else features
+
+        for start, found, (raw, features) in self._each_chunk(work, titles, index, prices, hide, progress):
             score = self.scorer.probabilities(raw, found.line)
             # Equal scores: the more similar, then the earlier product, so that the same input gives the same output.
             order = np.lexsort((found.product, -found.fused, -raw, found.line))
             rank = rank_within(found.line[order])
+            if reasons is not None and features is not None:
+                reasons.add(start, found, features, raw, score, order, rank, prices)
             kept, rank = order[rank < k], rank[rank < k]
             lines.append(found.line[kept] + start)
             ranks.append(rank)
@@ -213,13 +225,13 @@ class Matcher:
 
     def _each_chunk(
         self,
-        then: Callable[[np.ndarray], np.ndarray],
+        then: Callable[[np.ndarray], Any],
         titles: list[str],
         index: CatalogIndex,
         prices: np.ndarray | None,
         hide: np.ndarray | None,
         progress: Progress | None,
-    ) -> Iterator[tuple[int, Candidates, np.ndarray]]:
+    ) -> Iterator[tuple[int, Candidates, Any]]:
         """Yield (first line, candidates, `then(features)`) chunk by chunk, which bounds the memory.
 
         Chunks are worked on in threads, each chunk by one: nearly all the work is in libraries that let go of the
@@ -227,7 +239,7 @@ class Matcher:
         """
         maker = FeatureMaker.of(index)
 
-        def work(start: int) -> tuple[int, Candidates, np.ndarray]:
+        def work(start: int) -> tuple[int, Candidates, Any]:
             part = slice(start, start + CHUNK)
             chunk = titles[part]
             embeddings = self.encoder.encode(chunk) if self.encoder is not None else None
@@ -240,16 +252,27 @@ class Matcher:
                 progress(min(start + CHUNK, len(titles)), len(titles))
 
     def match(
-        self, lines: pd.DataFrame, index: CatalogIndex, k: int = 5, progress: Progress | None = None
+        self,
+        lines: pd.DataFrame,
+        index: CatalogIndex,
+        k: int = 5,
+        progress: Progress | None = None,
+        explain: bool = False,
     ) -> pd.DataFrame:
         """Return the `k` best products of each line: columns `MATCH_COLUMNS`, by line in input order, then rank.
 
         `lines`: uploads/upload_lines (line_id, row, vendor_id, file, title; brand and price where known). Every line
         has at least its rank 1 row: with product_id null, score 0 and decision no_match where nothing resembles it.
         The decision is the line's, repeated on its ranks. `progress(done, all)` is called as lines are done.
+        `explain`: with a column `why`, on rank 1 what agreed and conflicted (`Explanation.text`), null on other ranks.
         """
-        titles = searched_titles(lines)
-        ranked = self.rank_lines(titles, index, k, _prices(lines), None, progress)
+        titles, reasons = searched_titles(lines), None
+        if explain:
+            from shelfwise.matching.explain import Explainer, Reasons
+
+            vendors = lines["vendor_id"].tolist() if "vendor_id" in lines else None
+            reasons = Reasons(Explainer(self.scorer, index), titles, vendors)
+        ranked = self.rank_lines(titles, index, k, line_prices(lines), None, progress, reasons)
         decisions = self.thresholds.decide(ranked.best_score())
         lonely = np.setdiff1d(np.arange(len(lines)), ranked.line)
         line = np.concatenate([ranked.line, lonely]).astype(np.int64)
@@ -266,7 +289,30 @@ class Matcher:
             out[column] = pd.Series(named, dtype="str")
         out["score"] = np.concatenate([ranked.score, np.zeros(len(lonely))])[order]
         out["decision"] = decisions[line]
-        return out[list(MATCH_COLUMNS)]
+        if reasons is None:
+            return out[list(MATCH_COLUMNS)]
+        first = (out["rank"] == 1).to_numpy()
+        why = [reasons.text(i) if told else None for i, told in zip(line.tolist(), first.tolist(), strict=True)]
+        out["why"] = pd.Series(why, dtype="str")
+        return out[[*MATCH_COLUMNS, "why"]]
+
+    def explain(
+        self,
+        title: str,
+        product_id: str | None,
+        index: CatalogIndex,
+        vendor_id: str | None = None,
+        brand: str | None = None,
+        price: float | None = None,
+    ) -> Explanation:
+        """Explain the score of any product of the index for a vendor's line; None explains the line's best product.
+
+        Raises ValueError for a product that is not in the index.
+        """
+        from shelfwise.matching.explain import explain
+
+        line = {"title": [title], "vendor_id": [vendor_id], "brand": [brand], "price": [price]}
+        return explain(self, pd.DataFrame(line), product_id, index)
 
     def save(self, directory: Path) -> None:
         """Write scorer.txt, scorer.json, calibration.json, thresholds.json, lexical/ and a copy of encoder/."""
@@ -315,7 +361,8 @@ def _load_encoder(directory: Path) -> Encoder:
     return TitleEncoder.load(directory)
 
 
-def _prices(lines: pd.DataFrame, rows: np.ndarray | None = None) -> np.ndarray | None:
+def line_prices(lines: pd.DataFrame, rows: np.ndarray | None = None) -> np.ndarray | None:
+    """Return the prices of upload lines, NaN where unknown, None without a column of them."""
     if "price" not in lines:
         return None
     prices = pd.to_numeric(lines["price"], errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)

@@ -16,7 +16,7 @@ from rapidfuzz.distance import JaroWinkler
 from scipy import sparse
 
 from shelfwise.matching.index import Candidates, CatalogIndex
-from shelfwise.matching.lexical import WordMatrix, comparable, pair_dots, split_words
+from shelfwise.matching.lexical import WordMatrix, comparable, pair_dots
 from shelfwise.matching.quantities import BARE, DIMENSIONS, PACK, quantities
 from shelfwise.matching.reading import Read
 
@@ -34,7 +34,6 @@ class Feature:
 
 
 # The groups in which explanations sum what features contribute, as a buyer reads them. A gap to the rivals in one
-# respect counts under that respect. A gap to the rivals in one
 # respect counts under that respect.
 WORDS, SIZES, PACKS = "brand and words", "size and quantity", "pack"
 CODES, SPELLING, PAST_LINES = "model code", "spelling", "past lines of vendors"
@@ -216,7 +215,7 @@ class FeatureMaker:
         self.first = np.array([words.vocabulary.get(_first_word(form), -1) for form in index.title_forms])
         self.title_forms = _objects(index.title_forms)
         self.squashed = _objects([form.replace(" ", "") for form in index.title_forms])
-        self.main_code = _objects([_main_code(form, words) for form in index.title_forms])
+        self.main_code = _main_codes(self.titles, words, self.kinds.digits)
         self._names_sorted: dict[int, str] = {}
         self.title_words = np.diff(self.titles.indptr).astype(np.float32)
         self.lengths = np.array([len(form) for form in index.title_forms], np.float32)
@@ -515,15 +514,18 @@ def _first_word(form: str) -> str:
     return form.split(" ", 1)[0]
 
 
-def _main_code(form: str, words: WordMatrix) -> str:
-    """Return the word by which the title is told from others: the rarest with a digit, else the rarest."""
-    options = split_words(form)
-    if not options:
-        return ""
-    with_digits = [word for word in options if any(char.isdigit() for char in word) and len(word) > 2]
+def _main_codes(titles: sparse.csr_matrix, words: WordMatrix, digits: np.ndarray) -> np.ndarray:
+    """Return of each title the word by which it is told from others: the rarest with a digit, else the rarest.
 
-    def rarity(word: str) -> tuple[float, int]:
-        position = words.vocabulary.get(word)
-        return (float(words.idf[position]) if position is not None else float(words.unknown_idf), len(word))
-
-    return max(with_digits or options, key=rarity)
+    Of equally rare words the longest; words of one or two characters count as words without a digit.
+    """
+    vocabulary = list(words.vocabulary)
+    lengths = np.array([len(word) for word in vocabulary], np.int64)
+    place = np.empty(len(vocabulary), np.int64)
+    place[np.lexsort((lengths, words.idf, digits & (lengths > 2)))] = np.arange(len(vocabulary))
+    out = _objects([""] * titles.shape[0])
+    filled = np.flatnonzero(np.diff(titles.indptr))
+    if len(filled):
+        best = np.maximum.reduceat(place[titles.indices], titles.indptr[filled])
+        out[filled] = _objects(vocabulary)[np.argsort(place)][best]
+    return out

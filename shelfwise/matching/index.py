@@ -174,21 +174,20 @@ class CatalogIndex:
         if embeddings is not None and len(embeddings) != len(names):
             raise ValueError(f"{len(embeddings)} embeddings for {len(names)} names")
         made = cls(products, names, lexical, config or IndexConfig(), embeddings)
-        made._prepare()
+        made._prepare(comparable(names["name"].tolist()), comparable(_text(products, "title")))
         made._build_vectors()
         return made
 
     # ---- derived arrays ---------------------------------------------------------------------------------------
 
-    def _prepare(self) -> None:
-        """Compute what searching needs from products and names."""
+    def _prepare(self, forms: list[str], plain_titles: list[str]) -> None:
+        """Compute what searching needs: `forms` of the names, `plain_titles` the forms of the titles as they stand."""
         from shelfwise.matching.kernels import invert
 
         n = len(self.products)
         position = pd.Series(np.arange(n), index=self.products["product_id"].to_numpy())
         self.name_product = position.loc[self.names["product_id"].to_numpy()].to_numpy().astype(np.int32)
-        self.forms = comparable(self.names["name"].tolist())
-        self.title_forms = self.forms[:n]
+        self.forms, self.title_forms, self._plain_titles = forms, forms[:n], plain_titles
         self.ngram_rows = self.lexical.ngrams.transform(self.forms)
         self._grams = csr(self.ngram_rows)
         self._grams_inverted = invert(*self._grams, self.ngram_rows.shape[1])
@@ -201,7 +200,7 @@ class CatalogIndex:
         self.alias_order = (order + n).astype(np.int64)  # name positions of aliases, grouped by product
         self.alias_start = np.searchsorted(alias_products[order], np.arange(n + 1))
         self.bags = _union_rows(self.words.matrix, self.name_product, n)
-        same = pd.factorize(pd.Series(comparable(_text(self.products, "title"))))[0]
+        same = pd.factorize(pd.Series(plain_titles, dtype=object))[0]
         self.twin_group = same.astype(np.int32)  # products with one normal form of the title share a group
 
     def _build_vectors(self) -> None:
@@ -224,13 +223,17 @@ class CatalogIndex:
         keep = np.flatnonzero(~gone)
         embeddings = None if self.embeddings is None else self.embeddings[keep]
         names = self.names.iloc[keep].reset_index(drop=True)
-        return CatalogIndex.build(self.products, names, self.lexical, embeddings, self.config)
+        made = CatalogIndex(self.products, names, self.lexical, self.config, embeddings)
+        made._prepare([self.forms[i] for i in keep.tolist()], self._plain_titles)
+        made._build_vectors()
+        return made
 
     def save(self, directory: Path) -> None:
         """Write parquet, npz, npy and FAISS files; nothing is pickled."""
         directory.mkdir(parents=True, exist_ok=True)
-        self.products.to_parquet(directory / "products.parquet", index=False)
-        self.names.to_parquet(directory / "names.parquet", index=False)
+        # With the normal forms, which take longer to make than everything else that is made on loading.
+        self.products.assign(form=self._plain_titles).to_parquet(directory / "products.parquet", index=False)
+        self.names.assign(form=self.forms).to_parquet(directory / "names.parquet", index=False)
         self.lexical.save(directory / "lexical")
         (directory / "index.json").write_text(
             json.dumps({"config": asdict(self.config), "stats": self.stats}, indent=2, sort_keys=True)
@@ -249,14 +252,17 @@ class CatalogIndex:
         embeddings = None
         if (directory / "embeddings.npy").exists():
             embeddings = np.load(directory / "embeddings.npy", allow_pickle=False)
+        products = pd.read_parquet(directory / "products.parquet")
+        names = pd.read_parquet(directory / "names.parquet")
+        forms, plain_titles = names.pop("form").tolist(), products.pop("form").tolist()
         made = cls(
-            pd.read_parquet(directory / "products.parquet"),
-            pd.read_parquet(directory / "names.parquet"),
+            products,
+            names,
             Lexical.load(directory / "lexical"),
             IndexConfig(**raw["config"]),
             embeddings,
         )
-        made._prepare()
+        made._prepare(forms, plain_titles)
         made.vectors, made.stats = None, raw["stats"]
         if (directory / "vectors.faiss").exists():
             import faiss

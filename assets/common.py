@@ -43,15 +43,15 @@ def picture(png: bytes, title: str) -> dg.MarkdownMetadataValue:
     return dg.MetadataValue.md(f"![{title}](data:image/png;base64,{base64.b64encode(png).decode()})")
 
 
-def table(frame: pd.DataFrame, limit: int = 50) -> dg.MarkdownMetadataValue:
+def table(frame: pd.DataFrame, limit: int = 50, width: int = 120) -> dg.MarkdownMetadataValue:
     """The first rows of a frame as a Markdown table; cells cannot break out of it, nor become pictures, nor links under
-    a text of their own. A cell is cut after 120 characters.
+    a text of their own. A cell is cut after `width` characters.
     """
 
     def cell(value: object) -> str:
         missing = pd.api.types.is_scalar(value) and pd.isna(value)
         text = "" if missing else f"{value:.3f}" if isinstance(value, float) else str(value)
-        text = " ".join(text[:120].splitlines()).replace("&", "&amp;").replace("<", "&lt;").replace("`", "'")
+        text = " ".join(text[:width].splitlines()).replace("&", "&amp;").replace("<", "&lt;").replace("`", "'")
         return re.sub(r"([\\|\[\]])", r"\\\1", text)
 
     header = "| " + " | ".join(map(cell, frame.columns)) + " |"

@@ -90,12 +90,14 @@ def _keep(lake: Lake, key: str, data: bytes | None, error: InputError) -> str:
         "upload_lines": dg.AssetIn(["uploads", "upload_lines"]),
         "catalog_index": dg.AssetIn(["matching", "catalog_index"]),
     },
-    code_version="1",
+    code_version="2",
 )
 def upload_matches(
     upload_lines: pd.DataFrame, catalog_index: dict, registry: ModelRegistry, matching: MatchingConfig, lake: Lake
 ) -> dg.MaterializeResult[pd.DataFrame]:
-    """Candidates, score and decision for each line of one upload, made by the champion and by nothing else."""
+    """Candidates, score and decision for each line of one upload, made by the champion and by nothing else. The best
+    candidate comes with what agreed and conflicted, and how many points of 100 it moved the score.
+    """
     from shelfwise.matching.index import CatalogIndex
     from shelfwise.matching.matcher import Matcher
     from shelfwise.plots import decisions_picture
@@ -108,7 +110,8 @@ def upload_matches(
     with DomainClock() as clock:
         matcher = Matcher.load(lake.fetch(champion.artifact), thresholds)
         index = CatalogIndex.load(lake.fetch(catalog_index["location"]))
-        matches = matcher.match(upload_lines, index, k=matching.candidates).assign(champion_version=champion.label)
+        matches = matcher.match(upload_lines, index, k=matching.candidates, explain=True)
+        matches = matches.assign(champion_version=champion.label)
         best = matches[matches["rank"] == 1]
         png = decisions_picture(best["score"], thresholds.approve, thresholds.review, "Decisions for this file")
     shares = best["decision"].value_counts(normalize=True)
@@ -117,7 +120,7 @@ def upload_matches(
         "decisions": picture(png, "decisions"),
         **float_metadata({f"{name}_share": shares.get(name, 0.0) for name in ("approved", "review", "no_match")}),
         "lines": len(best),
-        "examples": table(best[["title", "product_title", "score", "decision"]].head(20)),
+        "examples": table(best[["title", "product_title", "score", "decision", "why"]].head(20), width=400),
         **table_metadata(matches, clock),
     }
     return dg.MaterializeResult(value=matches, metadata=metadata)
@@ -135,7 +138,7 @@ def upload_matches(
             partition_mapping=dg.AllPartitionMapping(),
         )
     },
-    code_version="1",
+    code_version="2",
 )
 def review_queue(upload_matches: dict[str, pd.DataFrame], lake: Lake) -> dg.MaterializeResult[pd.DataFrame]:
     """Lines a person has to decide, over all uploads, the most doubtful first; also as a CSV that is safe to open in
@@ -152,7 +155,7 @@ def review_queue(upload_matches: dict[str, pd.DataFrame], lake: Lake) -> dg.Mate
     metadata = {
         "export": dg.MetadataValue.path(str(place)),
         "uploads": len(upload_matches or {}),
-        "first_lines": table(queue, 20),
+        "first_lines": table(queue, 20, width=400),
         **table_metadata(queue, clock),
     }
     return dg.MaterializeResult(value=queue, metadata=metadata)

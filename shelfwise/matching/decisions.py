@@ -36,11 +36,11 @@ def review_lines(upload_matches: Mapping[str, pd.DataFrame] | None) -> pd.DataFr
     """Return the lines of all uploads that a person has to decide, the most doubtful (lowest score) first.
 
     `upload_matches`: matches per uploaded file. Columns: `REVIEW_COLUMNS`, then `alternatives` (the other candidates
-    as "product_id: title", best first, joined by " | ") and `champion_version` where the matches have it.
+    as "product_id: title", best first, joined by " | "), and `why` and `champion_version` where the matches have them.
     """
     frames = [frame for frame in (upload_matches or {}).values() if frame is not None and len(frame)]
     if not frames:
-        return pd.DataFrame(columns=[*REVIEW_COLUMNS, "alternatives", "champion_version"])
+        return pd.DataFrame(columns=[*REVIEW_COLUMNS, "alternatives", "why", "champion_version"])
     matches = pd.concat(frames, ignore_index=True)
     matches = matches[matches["decision"] == REVIEW]
     keys = ["vendor_id", "file", "row", "line_id"]
@@ -52,5 +52,5 @@ def review_lines(upload_matches: Mapping[str, pd.DataFrame] | None) -> pd.DataFr
     if "alternatives" not in queue:
         queue["alternatives"] = ""
     queue["alternatives"] = queue["alternatives"].fillna("")
-    columns = [*REVIEW_COLUMNS, "alternatives", *[c for c in ("champion_version",) if c in queue]]
+    columns = [*REVIEW_COLUMNS, "alternatives", *[c for c in ("why", "champion_version") if c in queue]]
     return queue.sort_values(["score", *keys], kind="stable")[columns].reset_index(drop=True)

@@ -223,6 +223,8 @@ def test_every_line_gets_a_decision_of_the_champion_by_the_thresholds(shop: Shop
     assert best["line_id"].tolist() == lines["line_id"].tolist()
     assert best["row"].tolist() == list(range(2, 43))
     assert set(frame["champion_version"]) == {shop.version}
+    assert best["why"].str.len().min() > 10
+    assert frame.loc[frame["rank"] > 1, "why"].isna().all()
     wanted = ["approved" if s >= approve else "review" if s >= review else "no_match" for s in best["score"]]
     assert best["decision"].tolist() == wanted
     assert frame.groupby("line_id")["decision"].nunique().max() == 1
@@ -336,6 +338,7 @@ def test_the_queue_holds_the_review_lines_of_all_uploads_and_nothing_else(
     ]
     assert queue["alternatives"].tolist() == ["p2: =2+2", "p2: =2+2"]
     assert set(queue["champion_version"]) == {"v1-abc"}
+    assert set(queue["why"]) == {"=1+1"}
     text = (shop.lake / "exports" / "review_queue.csv").read_text(encoding="utf-8")
     rows = list(csv.reader(io.StringIO(text, newline="")))
     assert len(rows) == 3
@@ -350,7 +353,7 @@ def matches_frame(vendor: str, file: str, lines: list[tuple[str, str, float]]) -
         for rank, (product, name) in enumerate([("p1", "+one"), ("p2", "=2+2")], start=1):
             place = {"line_id": f"{vendor}{number}", "row": number, "vendor_id": vendor, "file": file, "title": title}
             found = {"rank": rank, "product_id": product, "product_title": name, "score": score / rank}
-            rows.append({**place, **found, "decision": decision, "champion_version": "v1-abc"})
+            rows.append({**place, **found, "decision": decision, "why": "=1+1", "champion_version": "v1-abc"})
     return pd.DataFrame(rows)
 
 

@@ -215,7 +215,7 @@ def test_every_line_of_an_upload_appears_with_a_decision(finished: Finished) -> 
         assert len(source) == len(lines) == LINES
         assert list(matches) == [
             "line_id", "row", "vendor_id", "file", "title", "rank", "product_id", "product_title", "score", "decision",
-            "champion_version",
+            "why", "champion_version",
         ]  # fmt: skip
         best = matches[matches["rank"] == 1]
         assert best["line_id"].tolist() == lines["line_id"].tolist()

@@ -16,7 +16,7 @@ from rapidfuzz.distance import JaroWinkler
 from scipy import sparse
 
 from shelfwise.matching.index import Candidates, CatalogIndex
-from shelfwise.matching.lexical import WordMatrix, comparable, pair_dots
+from shelfwise.matching.lexical import WordMatrix, comparable, csr, pair_dots
 from shelfwise.matching.quantities import BARE, DIMENSIONS, PACK, quantities
 from shelfwise.matching.reading import Read
 
@@ -207,11 +207,10 @@ class FeatureMaker:
         read = self.reader.read(index.title_forms, near=False)
         self.title_quantities, self.title_values = read.quantities, read.values
         self.title_dimensions, self.title_n_values = read.dimensions, read.n_values
-        keys = self.reader.quantity_dimension
-        self.dimension_of_key = sparse.csr_matrix(
-            (np.ones(len(keys), np.float32), (np.arange(len(keys)), keys)), shape=(len(keys), len(DIMENSIONS))
-        )
         self._learn_surprises()
+        code = self.kinds.code.astype(np.float32)
+        self.weights = np.stack([words.idf, digits, code, self.extra_surprise]).astype(np.float32)
+        self.explained_weights = np.stack([words.idf, self.drop_surprise]).astype(np.float32)
         self.first = np.array([words.vocabulary.get(_first_word(form), -1) for form in index.title_forms])
         self.title_forms = _objects(index.title_forms)
         self.squashed = _objects([form.replace(" ", "") for form in index.title_forms])
@@ -283,63 +282,56 @@ class FeatureMaker:
         line_rarity = lines @ words.idf + unknown * words.unknown_idf
         line, product = found.line, found.product
         total = np.maximum(line_rarity[line], 1e-6)
-        gathered = lines[line]
-        shared = gathered.multiply(self.titles[product]).tocsr()
-        in_names = gathered.multiply(index.bags[product]).tocsr()
+        in_title = _shared(lines, line, self.titles, product, self.weights[:3])
+        in_names = _shared(lines, line, index.bags, product, self.weights)
         alias_rows = np.maximum(found.alias, 0)
-        weighted_lines = sparse.csr_matrix((words.idf[lines.indices], lines.indices, lines.indptr), lines.shape)
-        shared_weight = shared @ words.idf
-        names_weight = in_names @ words.idf
-        alias_weight = pair_dots(weighted_lines, line, words.matrix, alias_rows) * (found.alias >= 0)
-        out["line_in_title"] = shared_weight / total
-        out["title_in_line"] = shared_weight / np.maximum(self.title_rarity[product], 1e-6)
-        out["line_in_names"] = names_weight / total
-        out["line_in_alias"] = alias_weight / total
-        out["alias_in_line"] = alias_weight / np.maximum(self.alias_rarity[alias_rows], 1e-6)
-        out["missing_in_line"] = self.title_rarity[product] - shared_weight
-        out["missing_in_title"] = line_rarity[line] - names_weight
-        out["rarest_shared"] = _row_max(shared, words.idf)
-        out["extra_surprise"] = (lines @ self.extra_surprise)[line] - in_names @ self.extra_surprise
-        self._codes(read, found, shared, in_names, out)
+        in_alias = _shared(lines, line, words.matrix, alias_rows, self.weights[:1])[:, 0] * (found.alias >= 0)
+        out["line_in_title"] = in_title[:, 0] / total
+        out["title_in_line"] = in_title[:, 0] / np.maximum(self.title_rarity[product], 1e-6)
+        out["line_in_names"] = in_names[:, 0] / total
+        out["line_in_alias"] = in_alias / total
+        out["alias_in_line"] = in_alias / np.maximum(self.alias_rarity[alias_rows], 1e-6)
+        out["missing_in_line"] = self.title_rarity[product] - in_title[:, 0]
+        out["missing_in_title"] = line_rarity[line] - in_names[:, 0]
+        out["rarest_shared"] = in_title[:, -1]
+        out["extra_surprise"] = (lines @ self.extra_surprise)[line] - in_names[:, 3]
+        self._codes(read, found, in_title, in_names, out)
         out["first_word"] = _holds(lines, line, self.first[product])
-        line_first = np.array([words.vocabulary.get(_first_word(form), -1) for form in found.forms])
+        line_first = np.array([words.vocabulary.get(_first_word(form), -1) for form in found.forms], np.int64)
         out["line_first_word"] = _holds(self.titles, product, line_first[line])
         brand = pair_dots(lines, line, self.brand_rows, product)
         out["brand_in_line"] = _share(brand, self.brand_words[product])
         out["line_words"] = (np.diff(lines.indptr) + unknown)[line]
         out["line_rarity"] = line_rarity[line]
         out["line_unknown"] = unknown[line]
-        explained = read.explained[line].multiply(self.titles[product]).tocsr()
-        out["title_explained"] = (explained @ words.idf) / np.maximum(self.title_rarity[product], 1e-6)
-        out["missing_surprise"] = self.title_surprise[product] - explained @ self.drop_surprise
+        explained = _shared(read.explained, line, self.titles, product, self.explained_weights)
+        out["title_explained"] = explained[:, 0] / np.maximum(self.title_rarity[product], 1e-6)
+        out["missing_surprise"] = self.title_surprise[product] - explained[:, 1]
 
     def _codes(
-        self,
-        read: Read,
-        found: Candidates,
-        shared: sparse.csr_matrix,
-        in_names: sparse.csr_matrix,
-        out: dict[str, np.ndarray],
+        self, read: Read, found: Candidates, in_title: np.ndarray, in_names: np.ndarray, out: dict[str, np.ndarray]
     ) -> None:
         """Words with digits, and among them model codes."""
         line, product = found.line, found.product
-        digits, code = self.kinds.digits.astype(np.float32), self.kinds.code.astype(np.float32)
+        digits, code = self.weights[1], self.weights[2]
         line_digits = (read.words @ digits + read.unknown_digits)[line]
         title_digits = self.title_digits[product]
-        digits_names, digits_title = in_names @ digits, shared @ digits
-        out["numbers_in_title"] = _share(digits_names, line_digits)
-        out["numbers_in_line"] = _share(digits_title, title_digits)
-        out["numbers_missing"] = title_digits - digits_title
-        out["numbers_extra"] = line_digits - digits_names
-        out["codes_shared"] = shared @ code
+        out["numbers_in_title"] = _share(in_names[:, 1], line_digits)
+        out["numbers_in_line"] = _share(in_title[:, 1], title_digits)
+        out["numbers_missing"] = title_digits - in_title[:, 1]
+        out["numbers_extra"] = line_digits - in_names[:, 1]
+        out["codes_shared"] = in_title[:, 2]
         both = ((read.words @ code)[line] > 0) & (self.title_codes[product] > 0)
-        out["codes_conflict"] = both & (in_names @ code == 0)
+        out["codes_conflict"] = both & (in_names[:, 2] == 0)
 
     def _quantities(self, found: Candidates, read: Read, out: dict[str, np.ndarray]) -> None:
         """Quantities by dimension, and bare numbers."""
+        from shelfwise.matching.kernels import shared_kinds
+
         line, product = found.line, found.product
-        meeting = read.quantities[line].multiply(self.title_quantities[product]).tocsr()
-        shared = (meeting @ self.dimension_of_key).toarray() > 0
+        kinds = self.reader.quantity_dimension
+        titles, lines = csr(self.title_quantities), csr(read.quantities)
+        shared = shared_kinds(*lines[:2], *titles[:2], line, product, kinds, len(DIMENSIONS))
         ours, theirs = read.dimensions[line], self.title_dimensions[product]
         bare = np.zeros(len(DIMENSIONS), bool)
         bare[list(BARE)] = True
@@ -483,26 +475,20 @@ def _sorted_words(form: str) -> str:
     return " ".join(sorted(form.split()))
 
 
-def _row_max(matrix: sparse.csr_matrix, weights: np.ndarray) -> np.ndarray:
-    """Return the largest weight among the columns each row holds, 0 for an empty row."""
-    out = np.zeros(matrix.shape[0], np.float32)
-    counts = np.diff(matrix.indptr)
-    filled = np.flatnonzero(counts)
-    if len(filled):
-        out[filled] = np.maximum.reduceat(weights[matrix.indices] * (matrix.data > 0), matrix.indptr[filled])
-    return out
+def _shared(
+    lines: sparse.csr_matrix, line: np.ndarray, rows: sparse.csr_matrix, row: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
+    """Return, per pair, the summed weights of the words both hold, and last the largest of the first weights."""
+    from shelfwise.matching.kernels import shared_sums
+
+    return shared_sums(*csr(lines)[:2], lines.shape[1], *csr(rows)[:2], line, row, weights)
 
 
 def _holds(matrix: sparse.csr_matrix, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Return 1 where `matrix[rows[i], columns[i]]` is set; column -1 is held by nothing."""
-    width = matrix.shape[1] + 1
-    owner = np.repeat(np.arange(matrix.shape[0], dtype=np.int64), np.diff(matrix.indptr))
-    keys = owner * width + matrix.indices
-    if not len(keys):
-        return np.zeros(len(rows), np.float32)
-    wanted = rows.astype(np.int64) * width + np.where(columns < 0, matrix.shape[1], columns)
-    position = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    return (keys[position] == wanted).astype(np.float32)
+    from shelfwise.matching.kernels import holds
+
+    return holds(*csr(matrix)[:2], rows, columns)
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

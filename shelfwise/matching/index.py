@@ -150,6 +150,7 @@ class CatalogIndex:
     embeddings: np.ndarray | None = None
     stats: dict[str, Any] = field(default_factory=dict)
     feature_maker: Any = field(default=None, repr=False, compare=False)  # see `FeatureMaker.of`
+    checked: Any = field(default=None, repr=False, compare=False)  # the encoder that made the embeddings, once known
 
     @classmethod
     def build(

@@ -71,6 +71,27 @@ def _offer(scores, names, size, depth, score, name):
 
 
 @njit(nogil=True, cache=True)
+def _rarest_first(q_terms, start, end, t_indptr):
+    """Return the positions `start` to `end` ordered by the length of their terms' lists.
+
+    By insertion: a title has some dozens of terms, at most a few hundred.
+    """
+    order = np.empty(end - start, np.int64)
+    for count in range(end - start):
+        term = q_terms[start + count]
+        cost = t_indptr[term + 1] - t_indptr[term]
+        place = count
+        while place > 0:
+            other = q_terms[order[place - 1]]
+            if t_indptr[other + 1] - t_indptr[other] <= cost:
+                break
+            order[place] = order[place - 1]
+            place -= 1
+        order[place] = start + count
+    return order
+
+
+@njit(nogil=True, cache=True)
 def propose(
     q_indptr, q_terms, q_weights, t_indptr, t_names, t_weights, n_first, n_names, depth_first, depth_rest, postings
 ):  # pragma: no cover - compiled
@@ -89,25 +110,10 @@ def propose(
     touched = np.empty(n_names + 1, np.uint32)
     a_scores, a_names = np.empty(max(depth_first, 1), np.float32), np.empty(max(depth_first, 1), np.uint32)
     b_scores, b_names = np.empty(max(depth_rest, 1), np.float32), np.empty(max(depth_rest, 1), np.uint32)
-    order = np.empty(1024, np.int64)
     for line in range(n):
-        terms = 0
-        for at in range(q_indptr[line], q_indptr[line + 1]):
-            # Insertion sort by the length of the term's list: there are some dozens, at most a few hundred.
-            if terms == len(order):
-                order = np.concatenate((order, np.empty(terms, np.int64)))
-            cost = t_indptr[q_terms[at] + 1] - t_indptr[q_terms[at]]
-            place = terms
-            while place > 0:
-                other = q_terms[order[place - 1]]
-                if t_indptr[other + 1] - t_indptr[other] <= cost:
-                    break
-                order[place] = order[place - 1]
-                place -= 1
-            order[place] = at
-            terms += 1
+        order = _rarest_first(q_terms, q_indptr[line], q_indptr[line + 1], t_indptr)
         n_touched, read = 0, 0
-        for rank in range(terms):
+        for rank in range(len(order)):
             at = order[rank]
             term, weight = q_terms[at], q_weights[at]
             read += t_indptr[term + 1] - t_indptr[term]
@@ -268,4 +274,66 @@ def list_close(line, values, within):  # pragma: no cover - compiled
                 close += values[other] >= least
             out[at] = close
         start = end
+    return out
+
+
+@njit(nogil=True, cache=True)
+def shared_sums(q_indptr, q_terms, n_terms, r_indptr, r_terms, line, row, weights):  # pragma: no cover - compiled
+    """Return, per pair (query `line[i]`, row `row[i]`) and weighting, the summed weight of the terms both hold.
+
+    `weights`: [k, n_terms], the result is float32 [n, k + 1]; its last column is the largest of the first weights.
+    """
+    k = len(weights)
+    out = np.zeros((len(line), k + 1), np.float32)
+    held = np.zeros(n_terms, np.bool_)
+    current = -1
+    for i in range(len(line)):
+        if line[i] != current:
+            if current >= 0:
+                for at in range(q_indptr[current], q_indptr[current + 1]):
+                    held[q_terms[at]] = False
+            current = line[i]
+            for at in range(q_indptr[current], q_indptr[current + 1]):
+                held[q_terms[at]] = True
+        for at in range(r_indptr[row[i]], r_indptr[row[i] + 1]):
+            term = r_terms[at]
+            if held[term]:
+                for j in range(k):
+                    out[i, j] += weights[j, term]
+                out[i, k] = max(out[i, k], weights[0, term])
+    return out
+
+
+@njit(nogil=True, cache=True)
+def shared_kinds(q_indptr, q_terms, r_indptr, r_terms, line, row, kind, n_kinds):  # pragma: no cover - compiled
+    """Return, per pair and kind of term, whether the two hold a term of that kind in common; bool [n, n_kinds].
+
+    Terms of a query and of a row are sorted and few, so the two are merged.
+    """
+    out = np.zeros((len(line), n_kinds), np.bool_)
+    for i in range(len(line)):
+        a, a_end = q_indptr[line[i]], q_indptr[line[i] + 1]
+        b, b_end = r_indptr[row[i]], r_indptr[row[i] + 1]
+        while a < a_end and b < b_end:
+            if q_terms[a] == r_terms[b]:
+                out[i, kind[q_terms[a]]] = True
+                a += 1
+                b += 1
+            elif q_terms[a] < r_terms[b]:
+                a += 1
+            else:
+                b += 1
+    return out
+
+
+@njit(nogil=True, cache=True)
+def holds(indptr, indices, row, column):  # pragma: no cover - compiled
+    """Return 1 where row `row[i]` holds `column[i]`, else 0; a column below zero is held by nothing."""
+    out = np.zeros(len(row), np.float32)
+    for i in range(len(row)):
+        if column[i] >= 0:
+            for at in range(indptr[row[i]], indptr[row[i] + 1]):
+                if indices[at] == column[i]:
+                    out[i] = 1.0
+                    break
     return out

@@ -243,9 +243,9 @@ def pair_dots(
 
 
 def csr(matrix: sparse.csr_matrix) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return (indptr, indices, data) in the types the kernels are compiled for: int64, uint32, float32."""
+    """Return (indptr, indices, data) as the kernels take them, without copying what is of the usual types."""
     return (
-        matrix.indptr.astype(np.int64, copy=False),
+        matrix.indptr,
         matrix.indices.astype(np.int32, copy=False).view(np.uint32),
         matrix.data.astype(np.float32, copy=False),
     )

@@ -89,8 +89,8 @@ def title_encoder(
     trainer: EncoderTrainer,
     lake: Lake,
 ) -> dg.MaterializeResult[dict]:
-    """A small BERT-type encoder of titles, trained in a process of its own. The same pairs and settings are trained
-    once: their model is found under its content id.
+    """An encoder of titles, trained in a process of its own: a static embedding, or a small BERT where there is a GPU.
+    The same pairs and settings are trained once: their model is found under its content id.
     """
     from shelfwise.matching.train import EncoderConfig, fingerprint
 
@@ -134,7 +134,7 @@ def _publish(lake: Lake, kind: str, artifact_id: str, write: Callable[[Path], No
     key_prefix="matching",
     group_name="matching",
     owners=MATCHING_TEAM,
-    kinds={"torch", "numpy"},
+    kinds={"numpy"},
     io_manager_key="reference_io",
     code_version=EMBEDDINGS_VERSION,
 )

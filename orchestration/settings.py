@@ -36,6 +36,9 @@ class Settings(BaseSettings):
 
     hard_share: float = Field(default=2 / 3, ge=0, le=1, description="share of negatives that are hard ones")
     split_seed: int = 13
+    encoder_architecture: Literal["auto", "static", "bert"] = Field(
+        default="auto", description="static: trains in seconds on a CPU; bert: a transformer for a GPU; auto: by machine"
+    )
     encoder_base: str = Field(default="", description="model to fine-tune, id or path; from scratch if empty")
     encoder_config: str = Field(default="{}", description="JSON object that overrides fields of EncoderConfig")
 

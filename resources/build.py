@@ -39,6 +39,7 @@ def build_resources(settings: Settings) -> dict[str, dg.ConfigurableResource | d
             candidates=settings.candidates,
             hard_share=settings.hard_share,
             split_seed=settings.split_seed,
+            encoder_architecture=settings.encoder_architecture,
             encoder_base=settings.encoder_base,
             encoder_config=settings.encoder_config,
             gate_floor_top1=settings.gate_floor_top1,

@@ -18,6 +18,7 @@ class MatchingConfig(dg.ConfigurableResource):
     candidates: int = 5
     hard_share: float = 2 / 3
     split_seed: int = 13
+    encoder_architecture: str = "auto"
     encoder_base: str = ""
     encoder_config: str = "{}"
     gate_floor_top1: float = 0.5
@@ -28,4 +29,6 @@ class MatchingConfig(dg.ConfigurableResource):
 
     def encoder_overrides(self) -> dict[str, Any]:
         """Fields of `EncoderConfig` that differ from its defaults."""
-        return {**json.loads(self.encoder_config), **({"base": self.encoder_base} if self.encoder_base else {})}
+        said = {"architecture": self.encoder_architecture} if self.encoder_architecture != "auto" else {}
+        said |= {"base": self.encoder_base} if self.encoder_base else {}
+        return {**json.loads(self.encoder_config), **said}

@@ -2,9 +2,10 @@
 
 The directory that `shelfwise.matching.train` writes is an ordinary sentence-transformers model and can be loaded with
 that library. Encoding millions of short titles on a CPU through it costs more in bookkeeping than in arithmetic, and
-importing it costs seconds in every process. So a BERT with mean pooling, which is what training from scratch makes and
-what most small sentence encoders are, is run here by forty lines of torch on batches of nearly equal length; anything
-else falls back on sentence-transformers. A test holds the two to the same numbers.
+importing it costs seconds in every process. So the two kinds of model that training from scratch makes are run here:
+a static embedding (the mean of one vector per word piece) by numpy and a compiled loop, without torch; a BERT with mean
+pooling, which is what most small sentence encoders are, by forty lines of torch on batches of nearly equal length.
+Anything else falls back on sentence-transformers. Tests hold them to the same numbers.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import logging
 import os
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -58,6 +60,8 @@ class TitleEncoder:
         if not (path / "config.json").exists() and not (path / "modules.json").exists():
             raise FileNotFoundError(f"no encoder in {path}: neither config.json nor modules.json is there")
         if plain:
+            if why_not_static(path) is None:
+                return cls(_StaticBackend(path))
             reason = why_not_plain(path)
             if reason is None:
                 return cls(_PlainBertBackend(path))
@@ -72,6 +76,7 @@ class TitleEncoder:
     def encode(self, titles: Sequence[str], batch_size: int = 128, normalise: bool = True) -> np.ndarray:
         """Return the vectors of titles, float32 [len(titles), dim], each of length 1.
 
+        An empty title has the zero vector in a static embedding: it is like nothing.
         Titles are compared in the normal form of `shelfwise.text`, so titles with one normal form get one vector,
         computed once. `normalise=False` is for titles that already are in that form.
         """
@@ -82,6 +87,59 @@ class TitleEncoder:
             return np.zeros((0, self.dim), np.float32)
         vectors = self._backend.encode(list(position), batch_size)
         return vectors if len(position) == len(texts) else vectors[inverse]
+
+
+def why_not_static(directory: Path) -> str | None:
+    """Return why the encoder in a directory cannot be run as a static embedding without torch, or None if it can."""
+    modules = _read_json(directory / "modules.json", [])
+    kinds = [module["type"].rsplit(".", 1)[-1] for module in modules]
+    if kinds not in (["StaticEmbedding", "Normalize"], ["StaticEmbedding"]):
+        return f"its modules are {kinds or 'not listed'}"
+    if _read_json(directory / "config_sentence_transformers.json", {}).get("default_prompt_name"):
+        return "it puts a prompt before each text"
+    root = directory / modules[0]["path"]
+    for name in ("tokenizer.json", "model.safetensors"):
+        if not (root / name).exists():
+            return f"it has no {name}"
+    tokenizer = _read_json(root / "tokenizer.json", {})
+    truncation = tokenizer.get("truncation") or {}
+    if truncation.get("direction", "Right") != "Right":
+        return "it cuts titles at the front"
+    parts = [(tokenizer.get(part) or {}).get("type") for part in ("normalizer", "pre_tokenizer", "model")]
+    if parts != ["BertNormalizer", "BertPreTokenizer", "WordPiece"] or tokenizer.get("added_tokens"):
+        return "its tokenizer does not take words for themselves"
+    return None
+
+
+class _StaticBackend:
+    """The sum of one vector per word piece, at unit length: no torch, and each distinct word is cut into pieces once.
+
+    A BERT tokenizer reads the text between two spaces whatever stands around it, so words can be taken for themselves.
+    """
+
+    def __init__(self, directory: Path):
+        from safetensors.numpy import load_file
+        from tokenizers import Tokenizer
+
+        root = directory / _read_json(directory / "modules.json", [])[0]["path"]
+        self._vectors = np.ascontiguousarray(load_file(root / "model.safetensors")["embedding.weight"], np.float32)
+        self._tokenizer = Tokenizer.from_file(str(root / "tokenizer.json"))
+        self._limit: int = (self._tokenizer.truncation or {}).get("max_length", _LONGEST)
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self.dim: int = self._vectors.shape[1]
+
+    def encode(self, texts: list[str], batch_size: int) -> np.ndarray:
+        from shelfwise.matching.static_kernels import unit_sums
+
+        place: dict[str, int] = {}
+        split = [text.split(" ") for text in texts]
+        words = np.fromiter((place.setdefault(word, len(place)) for word in chain.from_iterable(split)), np.int64)
+        word_ends = np.cumsum(np.fromiter(map(len, split), np.int64, len(split)))
+        pieces = tokenise(self._tokenizer, list(place), special=False)
+        piece_ends = np.cumsum(np.fromiter(map(len, pieces), np.int64, len(pieces)))
+        flat = np.fromiter(chain.from_iterable(pieces), np.int64)
+        return unit_sums(words, word_ends, flat, piece_ends, self._vectors, self._limit)
 
 
 def why_not_plain(directory: Path) -> str | None:
@@ -128,7 +186,13 @@ class _PlainBertBackend:
         self.dim: int = self._config["hidden_size"]
 
     def encode(self, texts: list[str], batch_size: int) -> np.ndarray:
-        return encode_ids(self._model, tokenise(self._tokenizer, texts), self.dim, batch_size)
+        return encode_ids(self._forward, tokenise(self._tokenizer, texts), self.dim, batch_size)
+
+    def _forward(self, ids: list[list[int]]) -> torch.Tensor:
+        import torch
+
+        padded, lengths = pad(ids)
+        return self._model(torch.from_numpy(padded), torch.from_numpy(lengths))
 
 
 class _SentenceTransformerBackend:
@@ -147,11 +211,12 @@ class _SentenceTransformerBackend:
         return np.asarray(vectors, np.float32)
 
 
-def tokenise(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
-    """Return the token ids of texts, with the special tokens, cut at the tokenizer's limit and not padded."""
+def tokenise(tokenizer: Tokenizer, texts: Sequence[str], special: bool = True) -> list[list[int]]:
+    """Return the token ids of texts, cut at the tokenizer's limit and not padded; `special`: with special tokens."""
     ids: list[list[int]] = []
     for start in range(0, len(texts), _TOKENISED_AT_ONCE):
-        ids.extend(encoding.ids for encoding in tokenizer.encode_batch_fast(texts[start : start + _TOKENISED_AT_ONCE]))
+        part = texts[start : start + _TOKENISED_AT_ONCE]
+        ids.extend(encoding.ids for encoding in tokenizer.encode_batch_fast(part, add_special_tokens=special))
     return ids
 
 
@@ -167,8 +232,8 @@ def pad(ids: Sequence[Sequence[int]], pad_id: int = 0) -> tuple[np.ndarray, np.n
 def encode_ids(model: Any, ids: list[list[int]], dim: int, batch_size: int) -> np.ndarray:
     """Return the unit vectors of token id lists, float32 [n, dim].
 
-    `model` takes padded ids [b, t] and lengths [b] as tensors and returns [b, dim]. Lists are taken in order of
-    length, so that a batch holds hardly any padding.
+    `model` takes a batch of lists and returns a tensor [b, dim]. Lists are taken in order of length, so that a padded
+    batch holds hardly any padding.
     """
     import torch
 
@@ -177,8 +242,7 @@ def encode_ids(model: Any, ids: list[list[int]], dim: int, batch_size: int) -> n
     with torch.inference_mode():
         for start in range(0, len(ids), batch_size):
             chosen = order[start : start + batch_size]
-            padded, lengths = pad([ids[i] for i in chosen])
-            vectors[chosen] = model(torch.from_numpy(padded), torch.from_numpy(lengths)).float().numpy()
+            vectors[chosen] = model([ids[i] for i in chosen]).float().numpy()
     return vectors
 
 

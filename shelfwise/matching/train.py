@@ -1,4 +1,4 @@
-"""Training of the title encoder: a tokenizer and a small BERT made from scratch, or any encoder fine-tuned.
+"""Training of the title encoder: a static embedding or a small BERT made from scratch, or any encoder fine-tuned.
 
 Runs as a process of its own, from a shell, under torchrun or under Dagster Pipes:
 
@@ -18,9 +18,7 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -38,27 +36,69 @@ from shelfwise.matching.training_data import (
     training_rows,
     validation_task,
 )
+from shelfwise.matching.training_models import build_model, vocabulary_size
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 METRIC = "eval_mrr"
-SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-MAX_ALPHABET = 1000  # characters that get a piece of their own; a word with any other is unknown
 
 Progress = Callable[[dict[str, Any]], None]
 
 
+LOSSES = ("ranking", "symmetric", "matryoshka", "contrastive")
+
+# What an architecture is trained with where nothing else is said, chosen by measurement on validation parts.
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "static": {
+        "hidden_size": 256,
+        "max_length": 64,
+        "loss": "symmetric",
+        "negatives": 1,
+        "batch_size": 512,
+        "learning_rate": 2e-2,
+        "weight_decay": 0.0,
+        "schedule": "linear",
+        "epochs": 12,
+        "max_steps": 0,
+        "scale": 20.0,
+        "augmentation": 0.0,
+    },
+    "bert": {
+        "hidden_size": 128,
+        "max_length": 32,
+        "loss": "ranking",
+        "negatives": 3,
+        "batch_size": 128,
+        "learning_rate": 1e-3,
+        "weight_decay": 0.01,
+        "schedule": "cosine",
+        "epochs": 8,
+        "max_steps": 400,
+        "scale": 14.0,
+        "augmentation": 0.0,
+    },
+}
+_OWN: Any = None  # stands for the architecture's own default
+
+
 @dataclass(frozen=True)
 class EncoderConfig:
-    """What an encoder is and how it is trained. The defaults were chosen by measurement."""
+    """What an encoder is and how it is trained.
 
+    Settings left out take the default of the architecture, see `DEFAULTS`. A configuration never holds "auto": the
+    architecture is decided when it is made, so what is written down and fingerprinted says what was trained.
+    """
+
+    architecture: str = "auto"
+    """'static': the mean of one vector per word piece, trained in seconds on a CPU and the fastest to use. 'bert': a
+    small transformer. 'auto': static without a GPU, bert with one. A `base` makes it 'bert', whose training fits it."""
     base: str | None = None
     """Hugging Face id or local path of a model to fine-tune; None trains tokenizer and model from scratch."""
     vocab_size: int = 8000
     """WordPieces at most (from scratch only)."""
-    hidden_size: int = 128
+    hidden_size: int = _OWN
     """Length of the vectors (from scratch only)."""
     layers: int = 1
     """One layer finds unseen titles better than two do, in half the time: titles are short and hardly have syntax."""
@@ -66,22 +106,26 @@ class EncoderConfig:
     intermediate_size: int = 256
     dropout: float = 0.0
     """Off by default: a small model over many distinct titles underfits, and random masks cost time on a CPU."""
-    max_length: int = 32
+    max_length: int = _OWN
     """Word pieces kept of a title, special tokens included."""
-    negatives: int = 3
+    loss: str = _OWN
+    """'ranking': a line must be closer to its product than to its negatives and to all other products of the batch.
+    'symmetric': also the product closer to its line than to other lines. 'matryoshka': symmetric over the whole
+    vector, its first half and its first quarter. 'contrastive': each labelled pair for itself (online contrastive)."""
+    negatives: int = _OWN
     """Negatives of its own that a line is trained against, hard ones first; at most what the pairs hold."""
-    batch_size: int = 128
+    batch_size: int = _OWN
     """Lines per step and device. All products of a batch are candidates, so it also sets how hard the task is."""
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.01
+    learning_rate: float = _OWN
+    weight_decay: float = _OWN
     warmup_share: float = 0.1
-    schedule: str = "cosine"
-    epochs: int = 8
-    max_steps: int = 400
-    """Steps at most; 0 leaves it to `epochs`. Twenty thousand lines gained nothing between 300 steps and 600."""
-    scale: float = 14.0
+    schedule: str = _OWN
+    epochs: int = _OWN
+    max_steps: int = _OWN
+    """Steps at most; 0 leaves it to `epochs`. For a BERT twenty thousand lines gained nothing after 300 steps."""
+    scale: float = _OWN
     """What cosines are multiplied by before the softmax, the inverse of the temperature."""
-    augmentation: float = 0.0
+    augmentation: float = _OWN
     """Share of the lines that get a typo, an abbreviation or a lost word on the way in."""
     evaluations: int = 5
     """Validations and checkpoints in an undisturbed run, evenly spread."""
@@ -90,14 +134,25 @@ class EncoderConfig:
     valid_lines: int = 1000
     """Validation lines at most."""
     precision: str = "auto"
-    """'auto' (bf16 or fp16 on a GPU, fp32 on a CPU), 'fp32', 'bf16' or 'fp16'."""
+    """'auto' (bf16 or fp16 for a BERT on a GPU, else fp32), 'fp32', 'bf16' or 'fp16'."""
     seed: int = 7
     num_threads: int = 0
     """CPU threads; 0 leaves it to torch. Results are equal bit for bit only for equal numbers of threads."""
 
     def __post_init__(self) -> None:
-        if self.hidden_size % self.heads:
+        architecture = "bert" if self.base else self.architecture
+        if architecture == "auto":
+            architecture = "bert" if gpu_count() else "static"
+        if architecture not in DEFAULTS:
+            raise ValueError(f"architecture must be auto, {' or '.join(DEFAULTS)}, not {architecture!r}")
+        object.__setattr__(self, "architecture", architecture)
+        for name, value in DEFAULTS[architecture].items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+        if architecture == "bert" and self.hidden_size % self.heads:
             raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of heads {self.heads}")
+        if self.loss not in LOSSES:
+            raise ValueError(f"loss must be one of {', '.join(LOSSES)}, not {self.loss!r}")
         if self.precision not in ("auto", "fp32", "bf16", "fp16"):
             raise ValueError(f"precision must be auto, fp32, bf16 or fp16, not {self.precision!r}")
         least = {"batch_size": 2, "epochs": 1, "evaluations": 1, "layers": 1, "max_length": 3, "negatives": 0}
@@ -123,9 +178,10 @@ class EncoderConfig:
             raise ValueError(f"unknown encoder settings {unknown}; known are {sorted(names)}")
         return cls(**values)
 
-    def replaced(self, settings: Iterable[str]) -> EncoderConfig:
-        """Return a copy with settings given as 'name=value', the value as JSON or as bare text."""
-        values: dict[str, Any] = {}
+    @classmethod
+    def from_settings(cls, values: dict[str, Any], settings: Iterable[str] = ()) -> EncoderConfig:
+        """Make a configuration of a dictionary and of settings "name=value" above it, values as JSON or text."""
+        values = dict(values)
         for setting in settings:
             name, separator, text = setting.partition("=")
             if not separator:
@@ -134,7 +190,7 @@ class EncoderConfig:
                 values[name] = json.loads(text)
             except json.JSONDecodeError:
                 values[name] = text
-        return self.from_dict({**dataclasses.asdict(self), **values})
+        return cls.from_dict(values)
 
 
 def fingerprint(pairs: pd.DataFrame, config: EncoderConfig, world_size: int = 1) -> str:
@@ -197,60 +253,6 @@ def train_encoder(
         {"event": "done", "metrics": metrics, **timing, "message": f"encoder written in {timing['total_seconds']} s"}
     )
     return {"metrics": metrics, "curve": curve, "timing": timing}
-
-
-def build_model(config: EncoderConfig, rows: TrainingRows, scratch: Path) -> SentenceTransformer:
-    """Return the untrained model: from scratch with a tokenizer trained on the titles, or the configured base.
-
-    `scratch` holds the files of the new model for as long as loading takes.
-    """
-    import torch
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
-
-    torch.manual_seed(config.seed)
-    if config.base is None:
-        with tempfile.TemporaryDirectory(dir=scratch) as directory:
-            _save_new_bert(config, rows, Path(directory))
-            transformer = Transformer(directory, max_seq_length=config.max_length)
-        modules: list[Any] = [transformer, Pooling(config.hidden_size, "mean"), Normalize()]
-        model = SentenceTransformer(modules=modules, local_files_only=True)
-    else:
-        local = Path(config.base).is_dir() or os.environ.get("HF_HUB_OFFLINE") == "1"
-        model = SentenceTransformer(config.base, local_files_only=local)
-        if not isinstance(model[-1], Normalize):
-            model.append(Normalize())
-        model.max_seq_length = min(config.max_length, model.max_seq_length or config.max_length)
-    if torch.cuda.is_available():
-        model.to(f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
-    # Saved files would otherwise name the directory the model was read from.
-    first: Any = model[0]
-    first.model.config._name_or_path = ""
-    model.tokenizer.name_or_path = ""
-    return model
-
-
-def train_vocabulary(texts: Sequence[str], vocab_size: int) -> dict[str, int]:
-    """Return the pieces and numbers of a WordPiece vocabulary (Schuster and Nakajima 2012) trained on texts.
-
-    The texts are in normal form, so neither case nor accents are changed. The trainer of `tokenizers` numbers letters
-    in the order of a randomly seeded hash map and breaks ties between merges by those numbers. It is given the letters
-    in a fixed order, as if they were special tokens; in the vocabulary they are ordinary pieces.
-    """
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
-
-    counts = Counter(character for text in texts for character in text if not character.isspace())
-    kept = sorted(counts, key=lambda character: (-counts[character], character))[:MAX_ALPHABET]
-    rare = {ord(character): None for character in set(counts) - set(kept)}
-    letters = [prefix + character for prefix in ("", "##") for character in sorted(kept)]
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=False, strip_accents=False)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=vocab_size, special_tokens=[*SPECIAL_TOKENS, *letters], show_progress=False, min_frequency=2
-    )
-    tokenizer.train_from_iterator((text.translate(rare) for text in texts), trainer)
-    return tokenizer.get_vocab()
 
 
 def launch_command(module: str, arguments: Sequence[str], n_gpus: int) -> list[str]:
@@ -319,9 +321,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, progress: Progress) -> dict[str, Any]:
     """Train as parsed arguments say and return what `train_encoder` returns."""
-    config = EncoderConfig.from_json(arguments.config.read_text()) if arguments.config else EncoderConfig()
-    pairs = pd.read_parquet(arguments.pairs)
-    return train_encoder(pairs, config.replaced(arguments.set), arguments.out, arguments.work, progress)
+    values = json.loads(arguments.config.read_text()) if arguments.config else {}
+    config = EncoderConfig.from_settings(values, arguments.set)
+    return train_encoder(pd.read_parquet(arguments.pairs), config, arguments.out, arguments.work, progress)
 
 
 def _prepare_environment(config: EncoderConfig) -> None:
@@ -340,29 +342,6 @@ def _prepare_environment(config: EncoderConfig) -> None:
     logging.disable_progress_bar()
 
 
-def _save_new_bert(config: EncoderConfig, rows: TrainingRows, directory: Path) -> None:
-    from transformers import BertConfig, BertModel, BertTokenizer
-
-    vocabulary = train_vocabulary([*rows.lines, *rows.titles], config.vocab_size)
-    tokenizer = BertTokenizer(
-        vocab=vocabulary, do_lower_case=False, strip_accents=False, model_max_length=config.max_length
-    )
-    tokenizer.save_pretrained(directory)
-    bert = BertConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=config.hidden_size,
-        num_hidden_layers=config.layers,
-        num_attention_heads=config.heads,
-        intermediate_size=config.intermediate_size,
-        hidden_dropout_prob=config.dropout,
-        attention_probs_dropout_prob=config.dropout,
-        max_position_embeddings=config.max_length,
-        type_vocab_size=1,
-        pad_token_id=vocabulary["[PAD]"],
-    )
-    BertModel(bert, add_pooling_layer=False).save_pretrained(directory)
-
-
 def _fit(
     model: SentenceTransformer,
     config: EncoderConfig,
@@ -373,7 +352,6 @@ def _fit(
 ) -> tuple[list[dict[str, Any]], int]:
     """Train the model in place, to its best validated weights. Returns the curve and the step of those weights."""
     from datasets import Dataset
-    from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
     from transformers import PrinterCallback
     from transformers.trainer_callback import TrainerState
 
@@ -391,12 +369,13 @@ def _fit(
     )
     arguments.batch_sampler = lambda dataset, **_: loop.DistinctProductSampler(rows, batch_size, passes, config.seed)
     reporter = loop.Reporter(METRIC, config.patience, batch_size * world_size, report)
-    collator: Any = loop.Collator(model, rows, config.augmentation, config.seed)
+    labelled = config.loss == "contrastive"
+    collator: Any = loop.Collator(model, rows, config.augmentation, config.seed, labelled)
     trainer = loop.Trainer(
         model=model,
         args=arguments,
         train_dataset=Dataset.from_dict({"row": range(passes * len(rows))}),
-        loss=MultipleNegativesRankingLoss(model, scale=config.scale, gather_across_devices=world_size > 1),
+        loss=loop.loss_of(model, config, gather=world_size > 1),
         evaluator=loop.RetrievalEvaluator(task) if task is not None else None,
         data_collator=collator,
         callbacks=[reporter],
@@ -451,7 +430,7 @@ def _metrics(
         "valid_lines": len(task.lines) if task else 0,
         "valid_titles": len(task.titles) if task else 0,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "vocabulary": len(model.tokenizer),
+        "vocabulary": vocabulary_size(model),
         "dim": int(model.get_embedding_dimension() or 0),
         "fingerprint": identity,
     }

@@ -11,6 +11,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterator
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,17 @@ from sentence_transformers import (  # noqa: TID253
 )
 from sentence_transformers.base.evaluation import BaseEvaluator  # noqa: TID253
 from sentence_transformers.base.sampler import DefaultBatchSampler  # noqa: TID253
+from sentence_transformers.sentence_transformer.losses import (  # noqa: TID253
+    MatryoshkaLoss,
+    MultipleNegativesRankingLoss,
+    OnlineContrastiveLoss,
+)
 from transformers import TrainerCallback  # noqa: TID253
 
 from shelfwise.artifacts import atomic_write_json
 from shelfwise.matching.encoder import encode_ids, pad
 from shelfwise.matching.training_data import RetrievalTask, TrainingRows, augment
+from shelfwise.matching.training_models import is_static
 
 COMPLETE = "complete.json"
 WEIGHTS = "model.safetensors"
@@ -101,34 +108,36 @@ class DistinctProductSampler(DefaultBatchSampler):
 
 
 class Collator:
-    """Turns row indices into the padded token ids of anchor, positive and negatives.
+    """Turns row indices into the token ids of anchor, positive and negatives, as the model takes them.
 
+    With `labelled` a batch is labelled pairs instead: anchor and product, 1 for its own and 0 for its negatives.
     Titles are tokenised once, before training; only anchors that augmentation has changed are tokenised on the way.
     What happens to an anchor depends on the seed and the index alone, so a resumed run sees the same text.
     """
 
     valid_label_columns = ("label",)
 
-    def __init__(self, model: SentenceTransformer, rows: TrainingRows, share: float, seed: int):
-        self._rows, self._share, self._seed = rows, share, seed
+    def __init__(self, model: SentenceTransformer, rows: TrainingRows, share: float, seed: int, labelled: bool = False):
+        self._rows, self._share, self._seed, self._labelled = rows, share, seed, labelled
         self._tokenise = lambda texts: token_ids(model, texts)
-        self._pad_id = model.tokenizer.pad_token_id or 0
+        self._features = feature_maker(model)
         self._titles = self._tokenise(rows.titles)
         self._lines = self._tokenise(rows.lines)
 
     def __call__(self, features: list[dict[str, int]]) -> dict[str, torch.Tensor]:
         indices = [feature["row"] for feature in features]
         rows = [index % len(self._rows) for index in indices]
-        columns = {
-            "anchor": self._anchors(indices, rows),
-            "positive": [self._titles[i] for i in self._rows.positives[rows]],
-        }
-        for j in range(self._rows.negatives.shape[1]):
-            columns[f"negative_{j + 1}"] = [self._titles[i] for i in self._rows.negatives[rows, j]]
+        anchors = self._anchors(indices, rows)
+        products = [self._rows.positives[rows], *self._rows.negatives[rows].T]
+        columns = [[self._titles[i] for i in column] for column in products]
         batch: dict[str, torch.Tensor] = {}
-        for name, ids in columns.items():
-            padded, mask = _padded(ids, self._pad_id)
-            batch[f"{name}_input_ids"], batch[f"{name}_attention_mask"] = padded, mask
+        if self._labelled:
+            batch["label"] = (torch.arange(len(columns)) == 0).long().repeat_interleave(len(rows))
+            anchors, columns = anchors * len(columns), [list(chain.from_iterable(columns))]
+        for name, ids in zip(
+            ["anchor", "positive", *map("negative_{}".format, range(1, len(columns)))], [anchors, *columns], strict=True
+        ):
+            batch |= {f"{name}_{key}": value for key, value in self._features(ids).items()}
         return batch
 
     def _anchors(self, indices: list[int], rows: list[int]) -> list[list[int]]:
@@ -167,14 +176,13 @@ class RetrievalEvaluator(BaseEvaluator):
         return retrieval_metrics(lines, titles, self._task.answers)
 
     def _encode(self, model: SentenceTransformer, ids: list[list[int]]) -> np.ndarray:
-        device = model.device
+        dim, features = int(model.get_embedding_dimension() or 0), feature_maker(model)
 
-        def forward(padded: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-            mask = (torch.arange(padded.shape[1])[None, :] < lengths[:, None]).long()
-            features = {"input_ids": padded.to(device), "attention_mask": mask.to(device)}
-            return model(features)["sentence_embedding"].cpu()
+        def forward(part: list[list[int]]) -> torch.Tensor:
+            on_device = {name: tensor.to(model.device) for name, tensor in features(part).items()}
+            return model(on_device)["sentence_embedding"].cpu()
 
-        return encode_ids(forward, ids, int(model.get_embedding_dimension() or 0), self._batch_size)
+        return encode_ids(forward, ids, dim, self._batch_size)
 
 
 def retrieval_metrics(lines: np.ndarray, titles: np.ndarray, answers: np.ndarray) -> dict[str, float]:
@@ -282,8 +290,9 @@ def training_arguments(
 ) -> SentenceTransformerTrainingArguments:
     """Return the trainer's settings. Everything that phones home or names the machine is off."""
     cuda = torch.cuda.is_available()
-    bf16 = cuda and (config.precision == "bf16" or (config.precision == "auto" and torch.cuda.is_bf16_supported()))
-    fp16 = cuda and not bf16 and config.precision in ("auto", "fp16")
+    mixed = cuda and config.architecture != "static"  # sums of vectors gain nothing by it
+    bf16 = mixed and (config.precision == "bf16" or (config.precision == "auto" and torch.cuda.is_bf16_supported()))
+    fp16 = mixed and not bf16 and config.precision in ("auto", "fp16")
     return SentenceTransformerTrainingArguments(
         output_dir=str(directory),
         max_steps=steps,
@@ -315,14 +324,49 @@ def training_arguments(
     )
 
 
+def loss_of(model: SentenceTransformer, config: Any, gather: bool) -> torch.nn.Module:
+    """Return the loss that a configuration names; `gather` takes the other devices' products as negatives too."""
+    if config.loss == "contrastive":
+        return OnlineContrastiveLoss(model)
+    directions: Any = ("query_to_doc",) if config.loss == "ranking" else ("query_to_doc", "doc_to_query")
+    ranking = MultipleNegativesRankingLoss(
+        model,
+        scale=config.scale,
+        gather_across_devices=gather,
+        directions=directions,
+        partition_mode="per_direction",
+    )
+    if config.loss != "matryoshka":
+        return ranking
+    dim = int(model.get_embedding_dimension() or 0)
+    return MatryoshkaLoss(model, ranking, [dim, dim // 2, dim // 4])
+
+
 def token_ids(model: SentenceTransformer, texts: list[str]) -> list[list[int]]:
-    """Return the token ids of texts with special tokens, cut at the model's length, not padded."""
+    """Return the token ids of texts as the model reads them, cut at the model's length, not padded."""
     if not texts:
         return []
-    return model.tokenizer(texts, truncation=True, max_length=model.max_seq_length)["input_ids"]
+    tokenizer: Any = model.tokenizer
+    if is_static(model):
+        return [encoding.ids for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+    return tokenizer(texts, truncation=True, max_length=model.max_seq_length)["input_ids"]
 
 
-def _padded(ids: list[list[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
-    padded, lengths = pad(ids, pad_id)
-    mask = (np.arange(padded.shape[1]) < lengths[:, None]).astype(np.int64)
-    return torch.from_numpy(padded), torch.from_numpy(mask)
+def feature_maker(model: SentenceTransformer) -> Callable[[list[list[int]]], dict[str, torch.Tensor]]:
+    """Return what turns token ids into the model's input: one after another with offsets, or padded with a mask."""
+    if is_static(model):
+        return _flat
+    pad_id: int = getattr(model.tokenizer, "pad_token_id", None) or 0
+
+    def padded(ids: list[list[int]]) -> dict[str, torch.Tensor]:
+        filled, lengths = pad(ids, pad_id)
+        mask = (np.arange(filled.shape[1]) < lengths[:, None]).astype(np.int64)
+        return {"input_ids": torch.from_numpy(filled), "attention_mask": torch.from_numpy(mask)}
+
+    return padded
+
+
+def _flat(ids: list[list[int]]) -> dict[str, torch.Tensor]:
+    offsets = list(accumulate(map(len, ids[:-1]), initial=0))
+    flat = np.fromiter(chain.from_iterable(ids), np.int64)
+    return {"input_ids": torch.from_numpy(flat), "offsets": torch.tensor(offsets)}

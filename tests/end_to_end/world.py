@@ -21,6 +21,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 ENCODER = {
+    "architecture": "bert",  # trains long enough to be killed half way
     "hidden_size": 32,
     "heads": 2,
     "intermediate_size": 64,

@@ -18,11 +18,13 @@ import pytest
 
 from shelfwise.matching import train
 from shelfwise.matching.encoder import TitleEncoder
-from shelfwise.matching.train import EncoderConfig, last_whole_checkpoint, train_encoder, train_vocabulary
+from shelfwise.matching.train import EncoderConfig, last_whole_checkpoint, train_encoder
 from shelfwise.matching.training_data import TrainingRows, augment, training_rows, validation_task
+from shelfwise.matching.training_models import train_vocabulary
 from shelfwise.text import normalise
 
 TINY = EncoderConfig(
+    architecture="bert",
     vocab_size=200,
     hidden_size=16,
     layers=1,
@@ -34,6 +36,17 @@ TINY = EncoderConfig(
     epochs=4,
     evaluations=4,
     learning_rate=5e-3,
+    patience=0,
+    num_threads=1,
+)
+TINY_STATIC = EncoderConfig(
+    architecture="static",
+    vocab_size=200,
+    hidden_size=16,
+    augmentation=0.3,
+    batch_size=16,
+    epochs=4,
+    evaluations=4,
     patience=0,
     num_threads=1,
 )
@@ -80,13 +93,15 @@ def pairs() -> pd.DataFrame:
     return make_pairs()
 
 
-@pytest.fixture(scope="module")
-def undisturbed(pairs: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """One training without incident: its directory, result and events."""
+@pytest.fixture(scope="module", params=[TINY, TINY_STATIC], ids=["bert", "static"])
+def undisturbed(
+    request: pytest.FixtureRequest, pairs: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
+    """One training without incident: its settings, directory, result and events."""
     directory = tmp_path_factory.mktemp("undisturbed")
     events: list[dict[str, Any]] = []
-    result = train_encoder(pairs, TINY, directory / "out", directory / "work", events.append)
-    return {"out": directory / "out", "work": directory / "work", "events": events, **result}
+    result = train_encoder(pairs, request.param, directory / "out", directory / "work", events.append)
+    return {"config": request.param, "out": directory / "out", "work": directory / "work", "events": events, **result}
 
 
 # --- configuration
@@ -98,12 +113,37 @@ def test_config_survives_json() -> None:
 
 
 def test_config_takes_settings_from_the_command_line() -> None:
-    config = EncoderConfig().replaced(["epochs=2", "base=org/name", "learning_rate=1e-4"])
-    assert (config.epochs, config.base, config.learning_rate) == (2, "org/name", 1e-4)
-    assert config.replaced(["base=null"]).base is None
+    config = EncoderConfig.from_settings({"epochs": 3, "seed": 8}, ["epochs=2", "base=org/name", "learning_rate=1e-4"])
+    assert (config.epochs, config.seed, config.base, config.learning_rate) == (2, 8, "org/name", 1e-4)
+    assert EncoderConfig.from_settings({"base": "org/name"}, ["base=null"]).base is None
+    with pytest.raises(ValueError, match="name=value"):
+        EncoderConfig.from_settings({}, ["epochs"])
 
 
-@pytest.mark.parametrize("text", ['{"epoch": 3}', '{"heads": 3}', '{"precision": "int8"}', '{"batch_size": 1}'])
+def test_architecture_follows_the_machine_unless_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    on_cpu = EncoderConfig()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    on_gpu = EncoderConfig()
+    assert (on_cpu.architecture, on_gpu.architecture) == ("static", "bert")
+    assert on_cpu.batch_size > on_gpu.batch_size, "each has defaults of its own"
+    assert EncoderConfig(architecture="static") == on_cpu
+    assert EncoderConfig.from_json(on_cpu.to_json()) == on_cpu, "what was decided stays decided on another machine"
+    assert EncoderConfig(architecture="static", base="org/name").architecture == "bert"
+    assert EncoderConfig(architecture="static", batch_size=64).batch_size == 64
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"epoch": 3}',
+        '{"architecture": "bert", "heads": 3}',
+        '{"architecture": "lstm"}',
+        '{"loss": "hinge"}',
+        '{"precision": "int8"}',
+        '{"batch_size": 1}',
+    ],
+)
 def test_config_refuses_what_it_does_not_know(text: str) -> None:
     with pytest.raises(ValueError):
         EncoderConfig.from_json(text)
@@ -229,7 +269,10 @@ def test_batches_are_full_even_where_products_are_few() -> None:
 
 def test_training_learns_to_find_products(undisturbed: dict[str, Any], pairs: pd.DataFrame, tmp_path: Path) -> None:
     untrained = train_encoder(
-        pairs, dataclasses.replace(TINY, learning_rate=1e-12, max_steps=1), tmp_path / "out", tmp_path / "work"
+        pairs,
+        dataclasses.replace(undisturbed["config"], learning_rate=1e-12, max_steps=1),
+        tmp_path / "out",
+        tmp_path / "work",
     )
     assert undisturbed["metrics"]["valid_mrr"] > untrained["metrics"]["valid_mrr"] + 0.1
     losses = [point["loss"] for point in undisturbed["curve"] if "loss" in point]
@@ -239,9 +282,9 @@ def test_training_learns_to_find_products(undisturbed: dict[str, Any], pairs: pd
 def test_training_writes_model_settings_metrics_and_curve(undisturbed: dict[str, Any]) -> None:
     out: Path = undisturbed["out"]
     names = set(files_of(out))
-    assert {"model.safetensors", "tokenizer.json", "config.json", "modules.json", "curve.csv", "curve.png"} <= names
+    assert {"model.safetensors", "tokenizer.json", "modules.json", "curve.csv", "curve.png"} <= names
     assert "README.md" not in names
-    assert EncoderConfig.from_json((out / "encoder_config.json").read_text()) == TINY
+    assert EncoderConfig.from_json((out / "encoder_config.json").read_text()) == undisturbed["config"]
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics == undisturbed["metrics"]
     curve = pd.read_csv(out / "curve.csv")
@@ -255,7 +298,7 @@ def test_the_best_weights_are_the_ones_written(undisturbed: dict[str, Any], pair
     from shelfwise.matching.training_loop import retrieval_metrics
 
     encoder = TitleEncoder.load(undisturbed["out"])
-    task = validation_task(pairs, TINY.valid_lines, TINY.seed)
+    task = validation_task(pairs, undisturbed["config"].valid_lines, undisturbed["config"].seed)
     assert task is not None
     found = retrieval_metrics(encoder.encode(task.lines), encoder.encode(task.titles), task.answers)
     assert found["mrr"] == pytest.approx(undisturbed["metrics"]["valid_mrr"], abs=1e-6)
@@ -275,12 +318,14 @@ def test_checkpoints_are_gone_after_success(undisturbed: dict[str, Any]) -> None
 
 
 def test_equal_trainings_write_equal_files(undisturbed: dict[str, Any], pairs: pd.DataFrame, tmp_path: Path) -> None:
-    train_encoder(pairs.sample(frac=1, random_state=4), TINY, tmp_path / "elsewhere", tmp_path / "work")
+    train_encoder(
+        pairs.sample(frac=1, random_state=4), undisturbed["config"], tmp_path / "elsewhere", tmp_path / "work"
+    )
     assert files_of(tmp_path / "elsewhere") == files_of(undisturbed["out"])
 
 
 def test_another_seed_gives_another_model(undisturbed: dict[str, Any], pairs: pd.DataFrame, tmp_path: Path) -> None:
-    other = dataclasses.replace(TINY, seed=8)
+    other = dataclasses.replace(undisturbed["config"], seed=8)
     train_encoder(pairs, other, tmp_path / "out", tmp_path / "work")
     assert files_of(tmp_path / "out")["model.safetensors"] != files_of(undisturbed["out"])["model.safetensors"]
 
@@ -309,6 +354,34 @@ def test_training_stops_when_validation_no_longer_improves(pairs: pd.DataFrame, 
     assert result["metrics"]["best_step"] == validated[0]["step"]
 
 
+@pytest.mark.parametrize("loss", ["ranking", "symmetric", "matryoshka", "contrastive"])
+def test_every_loss_trains(loss: str, pairs: pd.DataFrame, tmp_path: Path) -> None:
+    config = dataclasses.replace(TINY_STATIC, loss=loss, max_steps=20, learning_rate=1e-2)
+    result = train_encoder(pairs, config, tmp_path / "out", tmp_path / "work")
+    losses = [point["loss"] for point in result["curve"] if "loss" in point]
+    assert losses[-1] < losses[0]
+
+
+def test_labelled_batches_pair_each_anchor_with_its_own_products(undisturbed: dict[str, Any]) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    from shelfwise.matching.training_loop import Collator, token_ids
+
+    model = SentenceTransformer(str(undisturbed["out"]), device="cpu")
+    rows = random_rows(6, 12)
+    batch = Collator(model, rows, 0.0, 1, labelled=True)([{"row": 4}, {"row": 7}])
+    assert batch["label"].tolist() == [1, 1] + [0] * 6
+    found = [batch[f"{column}_input_ids"].flatten().tolist() for column in ("anchor", "positive")]
+    places = [4, 1] * 4, [j for column in ([0], [1], [2], [3]) for i in (4, 1) for j in column_of(rows, i, column)]
+    texts = [[rows.lines[i] for i in places[0]], [rows.titles[j] for j in places[1]]]
+    for ids, expected in zip(found, texts, strict=True):
+        assert [i for i in ids if i] == [i for part in token_ids(model, expected) for i in part if i]
+
+
+def column_of(rows: TrainingRows, row: int, column: list[int]) -> list[int]:
+    return [int(np.concatenate([[rows.positives[row]], rows.negatives[row]])[c]) for c in column]
+
+
 # --- kills and resumption
 
 CHILD = """
@@ -334,7 +407,7 @@ def test_training_killed_while_saving_ends_with_the_same_files(
     undisturbed: dict[str, Any], pairs: pd.DataFrame, tmp_path: Path
 ) -> None:
     pairs.to_parquet(tmp_path / "pairs.parquet")
-    (tmp_path / "config.json").write_text(TINY.to_json())
+    (tmp_path / "config.json").write_text(undisturbed["config"].to_json())
     arguments = [str(tmp_path / name) for name in ("pairs.parquet", "config.json", "out", "work")]
     child = subprocess.run([sys.executable, "-c", CHILD, *arguments], capture_output=True, text=True, check=False)
     assert child.returncode == -signal.SIGKILL, child.stderr[-2000:]
@@ -343,7 +416,7 @@ def test_training_killed_while_saving_ends_with_the_same_files(
     halves = [p for p in run_dir.glob("checkpoint-*") if not (p / "complete.json").exists()]
     assert len(halves) == 1
     events: list[dict[str, Any]] = []
-    train_encoder(pairs, TINY, tmp_path / "out", tmp_path / "work", events.append)
+    train_encoder(pairs, undisturbed["config"], tmp_path / "out", tmp_path / "work", events.append)
     resumed = [event["step"] for event in events if event["event"] == "resume"]
     assert len(resumed) == 1
     assert 0 < resumed[0] < int(halves[0].name.rsplit("-")[-1])
@@ -371,9 +444,9 @@ def test_training_stopped_after_its_last_step_is_only_written(
     with monkeypatch.context() as patched:
         patched.setattr(train, "_write", stop)
         with pytest.raises(Stop):
-            train_encoder(pairs, TINY, tmp_path / "out", tmp_path / "work")
+            train_encoder(pairs, undisturbed["config"], tmp_path / "out", tmp_path / "work")
     events: list[dict[str, Any]] = []
-    train_encoder(pairs, TINY, tmp_path / "out", tmp_path / "work", events.append)
+    train_encoder(pairs, undisturbed["config"], tmp_path / "out", tmp_path / "work", events.append)
     assert [event["event"] for event in events] == ["start", "resume", "done"]
     assert files_of(tmp_path / "out") == files_of(undisturbed["out"])
 
@@ -381,11 +454,11 @@ def test_training_stopped_after_its_last_step_is_only_written(
 def test_checkpoints_of_other_inputs_are_not_resumed(
     undisturbed: dict[str, Any], pairs: pd.DataFrame, tmp_path: Path
 ) -> None:
-    other = dataclasses.replace(TINY, seed=8)
+    other = dataclasses.replace(undisturbed["config"], seed=8)
     with pytest.raises(Stop):
         train_encoder(pairs, other, tmp_path / "out", tmp_path / "work", stop_at("step", 10))
     events: list[dict[str, Any]] = []
-    train_encoder(pairs, TINY, tmp_path / "out", tmp_path / "work", events.append)
+    train_encoder(pairs, undisturbed["config"], tmp_path / "out", tmp_path / "work", events.append)
     assert "resume" not in [event["event"] for event in events]
     assert files_of(tmp_path / "out") == files_of(undisturbed["out"])
     (left,) = (tmp_path / "work").iterdir()
@@ -402,6 +475,15 @@ def test_fingerprint_follows_pairs_settings_and_base(pairs: pd.DataFrame, tmp_pa
     assert train.fingerprint(pairs, base, world_size=2) != first
     (tmp_path / "weights").write_text("two")
     assert train.fingerprint(pairs, base) != first
+
+
+def test_fingerprint_says_which_architecture_was_trained(pairs: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for gpus in ("", "0"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
+        found += [train.fingerprint(pairs, EncoderConfig()), train.fingerprint(pairs, TINY_STATIC)]
+    assert found[0] != found[2]
+    assert found[1] == found[3]
 
 
 def test_checkpoints_cut_short_are_removed(tmp_path: Path) -> None:
@@ -424,7 +506,7 @@ def test_checkpoints_cut_short_are_removed(tmp_path: Path) -> None:
 def test_an_encoder_is_fine_tuned_from_a_local_directory(
     undisturbed: dict[str, Any], pairs: pd.DataFrame, tmp_path: Path
 ) -> None:
-    config = dataclasses.replace(TINY, base=str(undisturbed["out"]), epochs=1, learning_rate=1e-3)
+    config = dataclasses.replace(undisturbed["config"], base=str(undisturbed["out"]), epochs=1, learning_rate=1e-3)
     result = train_encoder(pairs, config, tmp_path / "out", tmp_path / "work")
     before, after = files_of(undisturbed["out"]), files_of(tmp_path / "out")
     assert before["model.safetensors"] != after["model.safetensors"]
@@ -433,14 +515,13 @@ def test_an_encoder_is_fine_tuned_from_a_local_directory(
     assert TitleEncoder.load(tmp_path / "out").encode(["gin 70cl"]).shape == (1, 16)
 
 
-def test_a_bare_transformer_of_another_kind_is_fine_tuned(
-    undisturbed: dict[str, Any], pairs: pd.DataFrame, tmp_path: Path
-) -> None:
+def test_a_bare_transformer_of_another_kind_is_fine_tuned(pairs: pd.DataFrame, tmp_path: Path) -> None:
     """A Hugging Face directory without sentence-transformers' files, and not a BERT: pooled by the mean."""
-    from transformers import AutoTokenizer, DistilBertConfig, DistilBertModel
+    from transformers import BertTokenizer, DistilBertConfig, DistilBertModel
 
     base = tmp_path / "base"
-    tokenizer = AutoTokenizer.from_pretrained(undisturbed["out"])
+    rows = training_rows(pairs, 1)
+    tokenizer = BertTokenizer(vocab=train_vocabulary([*rows.lines, *rows.titles], 200), do_lower_case=False)
     tokenizer.save_pretrained(base)
     settings = DistilBertConfig(
         vocab_size=len(tokenizer), dim=16, hidden_dim=32, n_layers=1, n_heads=2, max_position_embeddings=64

@@ -10,9 +10,9 @@ import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
 
 from rapidfuzz import fuzz
+from rapidfuzz.distance import OSA
 
 from shelfwise.matching.features import CODES, PACKS, PAST_LINES, SIZES, SPELLING, WORDS, is_code
 from shelfwise.matching.lexical import split_words
@@ -183,11 +183,13 @@ def read_words(line: tuple[str, ...], product: tuple[str, ...], spelling: Spelli
             stands_for[written] = meant
             wanted[:] = [word for word in wanted if word not in meant]
 
-    for left, right in pairwise(line):
-        glued = left + right
-        if glued in wanted and not glued.isdigit():
-            found(left, [glued], f'"{left} {right}" read as')
-            gone.add(right)
+    for size in (3, 2):
+        for at in range(len(line) - size + 1):
+            pieces = line[at : at + size]
+            glued = "".join(pieces)
+            if glued in wanted and not glued.isdigit() and gone.isdisjoint(pieces):
+                found(pieces[0], [glued], f'"{" ".join(pieces)}" read as')
+                gone.update(pieces[1:])
     for word in dict.fromkeys(line):
         if word in product or word in spelling.words or word in stands_for or word in gone:
             continue
@@ -200,7 +202,7 @@ def read_words(line: tuple[str, ...], product: tuple[str, ...], spelling: Spelli
             continue
         longer = [other for other in wanted if other.startswith(word) and other.isalpha()]
         found(word, longer[:1], f'shortened "{word}" may be')
-        alike = [other for other in wanted if other.isalpha() and len(other) >= 4 and fuzz.ratio(word, other) >= ALIKE]
+        alike = [other for other in wanted if other.isalpha() and len(other) >= 4 and _alike(word, other)]
         if word not in stands_for and len(word) >= 4:
             found(word, alike[:1], f'"{word}" resembles')
     words: list[str] = []
@@ -209,6 +211,11 @@ def read_words(line: tuple[str, ...], product: tuple[str, ...], spelling: Spelli
             words.extend(stands_for.get(word, [word]))
     replaced = frozenset(word for meant in stands_for.values() for word in meant)
     return Reading(tuple(words), replaced, tuple(findings))
+
+
+def _alike(word: str, other: str) -> bool:
+    """Whether two words resemble each other: letters alike, or two neighbours swapped."""
+    return fuzz.ratio(word, other) >= ALIKE or OSA.distance(word, other, score_cutoff=1) <= 1
 
 
 def _manner(word: str, meant: Sequence[str]) -> str:

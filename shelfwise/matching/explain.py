@@ -6,10 +6,10 @@
 
     python -m shelfwise.matching.explain MATCHER_DIR INDEX_DIR "henessey vs 75cl" [PRODUCT_ID]
 
-The effects are Shapley values of the scorer's trees (TreeSHAP; Lundberg et al. 2020), summed over the groups of
-`features.GROUPS`: with the base they add up to the raw score, in log odds. In probability points each group gets its
-proportional part of the way from the base's probability to the score, so points add up as well. The words come from
-the two texts (`evidence`), never from the effects.
+The effects are exact Shapley values of the scorer's trees, the players being the groups of `features.GROUPS`: with
+the base they add up to the raw score, in log odds. In probability points each group gets its proportional part of the
+way from the base's probability to the score, so points add up as well. The words come from the two texts
+(`evidence`), never from the effects.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 STRONGEST = 4  # groups told in one line
 LEAST = 0.01  # log odds from which an effect is one
 _FACTS = (SIZES, PACKS, CODES)
+_TREES: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()  # of each model, what `contributions` made of it
 _COLUMN = {name: i for i, name in enumerate(FEATURE_NAMES)}
 _FOR = (AGREES, READ, NOTE)  # what may stand for an effect above zero, and below, in this order
 _AGAINST = (CONFLICTS, MISSING, NOTE)
@@ -140,7 +142,7 @@ class Explanation:
 def contributions(scorer: Scorer, features: np.ndarray) -> tuple[np.ndarray, float]:
     """Return what each group adds to the raw score, float64 [n, len(GROUP_NAMES)], and the base they are added to.
 
-    Shapley values of the features, summed over groups; for the formula, weight times value.
+    Shapley values of the groups (see `shapley`); for the formula, weight times value.
     """
     sums = np.zeros((len(features), len(GROUP_NAMES)))
     if scorer.model is None:
@@ -148,12 +150,12 @@ def contributions(scorer: Scorer, features: np.ndarray) -> tuple[np.ndarray, flo
             column = _COLUMN[name]
             sums[:, GROUP_OF_FEATURE[column]] += weight * np.nan_to_num(features[:, column].astype(np.float64))
         return sums, FORMULA_INTERCEPT
-    if not len(features):
-        return sums, 0.0
-    shap = scorer.model.predict(features, pred_contrib=True, num_threads=scorer.config.threads)
-    for group in range(len(GROUP_NAMES)):
-        sums[:, group] = shap[:, :-1][:, group == GROUP_OF_FEATURE].sum(axis=1)
-    return sums, float(shap[0, -1])
+    trees = _TREES.get(scorer.model)
+    if trees is None:
+        from shelfwise.matching.shapley import GroupTrees
+
+        trees = _TREES[scorer.model] = GroupTrees.of(scorer.model, GROUP_OF_FEATURE, len(GROUP_NAMES))
+    return trees.values(features), trees.base
 
 
 class Explainer:

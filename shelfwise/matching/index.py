@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from copy import copy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -43,12 +44,16 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True)
 class IndexConfig:
-    """How the index searches. Sizes are numbers of names or products per line."""
+    """How the index searches. Depths are numbers of names per line and arm, `candidates` of products per line.
+
+    `postings`: entries of the inverted index that are read per line. `exact_below`: names up to which FAISS searches
+    exactly; above, with the recall wanted on a sample of names.
+    """
 
     title_depth: int = 30
     word_depth: int = 25
     alias_depth: int = 30
-    encoder_depth: int = 20
+    encoder_depth: int = 20  # 0: no arm of its own
     candidates: int = 12
     postings: int = 8_000
     word_postings: int = 10_000
@@ -191,11 +196,11 @@ class CatalogIndex:
         self.forms, self.title_forms, self._plain_titles = forms, forms[:n], plain_titles
         self.ngram_rows = self.lexical.ngrams.transform(self.forms)
         self._grams = csr(self.ngram_rows)
-        self._grams_inverted = invert(*self._grams, self.ngram_rows.shape[1])
+        self.grams_inverted = invert(*self._grams, self.ngram_rows.shape[1])
         self.words = WordMatrix.build(self.forms, self.lexical.words)
         self.reader = Reader(self.words.vocabulary, self.title_forms)
         self._title_words = _unit_rows(self.words.matrix[:n], self.words.idf)
-        self._words_inverted = invert(*csr(self._title_words), self._title_words.shape[1])
+        self.words_inverted = invert(*csr(self._title_words), self._title_words.shape[1])
         alias_products = self.name_product[n:]
         order = np.argsort(alias_products, kind="stable")
         self.alias_order = (order + n).astype(np.int64)  # name positions of aliases, grouped by product
@@ -208,12 +213,19 @@ class CatalogIndex:
         """Build the FAISS index over the embeddings: exact where small, else a graph with a measured search width."""
         self.vectors = None
         self.stats = {"products": len(self.products), "names": len(self.names), "vectors": "none"}
-        if self.embeddings is None or not len(self.embeddings):
+        if self.embeddings is None or not len(self.embeddings) or not self.config.encoder_depth:
             return
         self.vectors, stats = build_vectors(self.embeddings, self.config)
         self.stats |= stats
 
     # ---- views and persistence -----------------------------------------------------------------------------------
+
+    def with_config(self, config: IndexConfig) -> CatalogIndex:
+        """Return the index as it searches by another configuration; what is searched is shared."""
+        made = copy(self)
+        made.config = config
+        made._build_vectors()
+        return made
 
     def without_vendors(self, vendors: Iterable[str]) -> CatalogIndex:
         """Return the index as if these vendors had never sent a line: their aliases are gone from every arm.
@@ -297,10 +309,7 @@ class CatalogIndex:
         from shelfwise.matching.kernels import dense_pair_scores
 
         k = k or self.config.candidates
-        forms = comparable(titles)
-        queries = self.lexical.ngrams.transform(forms)
-        read = self.reader.read(forms)
-        words = _unit_rows(read.explained, self.words.idf)
+        forms, queries, read, words = self.read(titles)
         line, product = self._propose(queries, words, embeddings)
         if hide is not None:
             hidden_group = np.where(hide >= 0, self.twin_group[np.maximum(hide, 0)], -1)
@@ -328,6 +337,12 @@ class CatalogIndex:
             kept |= product[order] == also[line[order]]
         return found.take(np.sort(order[kept]))
 
+    def read(self, titles: Sequence[str]) -> tuple[list[str], sparse.csr_matrix, Read, sparse.csr_matrix]:
+        """Return normal forms, n-gram rows, what was read in them, and word rows of titles, as the arms take them."""
+        forms = comparable(titles)
+        read = self.reader.read(forms)
+        return forms, self.lexical.ngrams.transform(forms), read, _unit_rows(read.explained, self.words.idf)
+
     def _propose(
         self, queries: sparse.csr_matrix, words: sparse.csr_matrix, embeddings: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -337,7 +352,7 @@ class CatalogIndex:
         config, n = self.config, len(self.products)
         rows, names = propose(
             *csr(queries),
-            *self._grams_inverted,
+            *self.grams_inverted,
             n,
             len(self.names),
             config.title_depth,
@@ -345,7 +360,7 @@ class CatalogIndex:
             config.postings,
         )
         keys = [rows.astype(np.int64) * n + self.name_product[names]]
-        rows, names = propose(*csr(words), *self._words_inverted, n, n, config.word_depth, 0, config.word_postings)
+        rows, names = propose(*csr(words), *self.words_inverted, n, n, config.word_depth, 0, config.word_postings)
         keys.append(rows.astype(np.int64) * n + names)
         if embeddings is not None and self.vectors is not None:
             _, names = self.vectors.search(embeddings, config.encoder_depth)

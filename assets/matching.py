@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from assets.common import MATCHING_TEAM, clock_metadata, float_metadata, picture, table, table_metadata
-from assets.reports import evaluation_metadata
+from assets.reports import evaluation_metadata, guarantee_metadata
 from resources.lake import Lake
 from resources.matching import MatchingConfig
 from resources.registry import TITLE_MATCHER, ModelRegistry
@@ -20,7 +20,7 @@ from shelfwise.matching import gate
 from shelfwise.timing import DomainClock
 
 # Part of the content ids: raise one when the same inputs would give another artifact than before.
-EMBEDDINGS_VERSION, INDEX_VERSION, MATCHER_VERSION = "1", "2", "2"
+EMBEDDINGS_VERSION, INDEX_VERSION, MATCHER_VERSION = "1", "2", "3"
 
 PRODUCTS = dg.AssetIn(["staging", "stg_products"])
 POSITIVES = dg.AssetIn(["marts", "labelled_positives"])
@@ -218,28 +218,32 @@ def _positives_of(pairs: pd.DataFrame, split: str) -> pd.DataFrame:
     code_version=MATCHER_VERSION,
 )
 def matcher(
-    training_pairs: pd.DataFrame, product_index: dict, title_encoder: dict, lake: Lake
+    training_pairs: pd.DataFrame, product_index: dict, title_encoder: dict, matching: MatchingConfig, lake: Lake
 ) -> dg.MaterializeResult[dict]:
-    """The candidate matcher: encoder, n-gram weights, a listwise scorer over the best candidates and its calibration,
-    fitted on the vendors and products the encoder has not seen.
+    """The candidate matcher: encoder, n-gram weights, a listwise scorer over the best candidates, its calibration and
+    the thresholds it can prove, fitted on the vendors and products the encoder has not seen.
     """
     from shelfwise.matching.features import FEATURE_NAMES
+    from shelfwise.matching.guarantee import Guarantee, Sample
     from shelfwise.matching.index import CatalogIndex
     from shelfwise.matching.matcher import Matcher
 
     clock = DomainClock()
-    lines = _positives_of(training_pairs, "valid")
+    lines, policy = _positives_of(training_pairs, "valid"), matching.decisions()
 
     def write(directory: Path) -> None:
         index = CatalogIndex.load(lake.fetch(product_index["location"]))
         with clock:
-            Matcher.fit(lines, index, lake.fetch(title_encoder["location"])).save(directory)
+            encoder, share = lake.fetch(title_encoder["location"]), matching.no_match_share
+            Matcher.fit(lines, index, encoder, no_match_share=share, policy=policy).save(directory)
 
-    made_with = (MATCHER_VERSION, FEATURE_NAMES, product_index["id"], title_encoder["id"])
+    made_with = (MATCHER_VERSION, FEATURE_NAMES, product_index["id"], title_encoder["id"], matching.no_match_share)
     matcher_id = content_id(made_with, frame_id(lines))
     location, made = _publish(lake, "title_matcher", matcher_id, write)
+    guarantee = Guarantee.of(Sample.load(lake.fetch(location) / "sample.npz"), policy.goal)
     metadata = {
         **float_metadata({"fitted_lines": len(lines)}),
+        **guarantee_metadata(guarantee),
         "made_now": made,
         "location": dg.MetadataValue.path(location),
         **clock_metadata(clock),
@@ -273,16 +277,16 @@ def matcher_evaluation(
     from shelfwise.matching.index import CatalogIndex
     from shelfwise.matching.matcher import Matcher
 
-    lines, thresholds = _positives_of(training_pairs, "test"), matching.thresholds()
+    lines, policy = _positives_of(training_pairs, "test"), matching.decisions()
     current = registry.open().alias(TITLE_MATCHER)
     with DomainClock() as clock:
-        candidate = Matcher.load(lake.fetch(matcher["location"]), thresholds)
+        candidate = Matcher.load(lake.fetch(matcher["location"]), policy=policy)
         index = CatalogIndex.load(lake.fetch(matcher["index"]["location"]))
         result = evaluation.evaluate(candidate, index, lines, seed=matching.split_seed)
         champion, unusable = None, None
         if current is not None and current.artifact_id != matcher["id"]:
             try:
-                former = Matcher.load(lake.fetch(current.artifact), thresholds)
+                former = Matcher.load(lake.fetch(current.artifact), policy=policy)
             except ValueError as error:
                 # Code that cannot read the champion any more: refusing every candidate would leave no way out.
                 unusable = str(error)
@@ -299,7 +303,7 @@ def matcher_evaluation(
         "about": result.about,
         "data": {"training_pairs": frame_id(training_pairs), "catalog": matcher["index"]["catalog_id"]},
     }
-    metadata = {**evaluation_metadata(result, champion, thresholds), **clock_metadata(clock)}
+    metadata = {**evaluation_metadata(result, champion, candidate), **clock_metadata(clock)}
     if unusable:
         metadata["champion_unusable"] = unusable
     return dg.MaterializeResult(value=value, metadata=metadata)

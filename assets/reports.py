@@ -2,11 +2,15 @@
 
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from assets.common import float_metadata, picture, table
+from shelfwise.matching.decisions import GUARANTEED
 
 if TYPE_CHECKING:
-    from shelfwise.matching.decisions import Thresholds
     from shelfwise.matching.evaluate import Evaluation
+    from shelfwise.matching.guarantee import Guarantee
+    from shelfwise.matching.matcher import Matcher
 
 BASELINE_NAMES = {
     "exact": "exact match",
@@ -16,10 +20,49 @@ BASELINE_NAMES = {
 }
 
 
-def evaluation_metadata(
-    result: "Evaluation", champion: dict[str, float] | None, thresholds: "Thresholds"
-) -> dict[str, Any]:
-    """Return metadata for an evaluation: metrics, accuracy and precision-coverage pictures, slices, examples."""
+def guarantee_metadata(guarantee: "Guarantee") -> dict[str, Any]:
+    """Return what is guaranteed: the threshold with its bound and its sample as floats, and a table with the groups."""
+    one, goal = guarantee.new, guarantee.goal
+    numbers = {
+        "guaranteed_bound": one.bound,
+        "guaranteed_lines": one.lines,
+        "guaranteed_wrong": one.wrong,
+        "guaranteed_effective_lines": one.effective,
+        "guarantee_sample": one.sample,
+        "precision_target": goal.precision,
+        "confidence": goal.confidence,
+    }
+    if one.threshold is not None:
+        numbers["guaranteed_threshold"] = one.threshold
+    return {
+        **float_metadata(numbers),
+        "guarantee": one.sentence,
+        "guarantees": table(pd.DataFrame(guarantee.table())),
+        "guarantee_method": f"{one.method}; trees had not seen the {guarantee.held_apart} of a line",
+    }
+
+
+def policy_metadata(matcher: "Matcher") -> dict[str, Any]:
+    """Return by which policy lines were decided: its thresholds, and what is promised."""
+    one, approve = matcher.guarantee.new, matcher.thresholds.approve
+    promised = one.sentence if matcher.policy.name == GUARANTEED else "nothing: the thresholds are fixed scores"
+    numbers = {"review_threshold": matcher.thresholds.review}
+    if approve <= 1:
+        numbers["approve_threshold"] = approve
+    if matcher.policy.name == GUARANTEED:
+        numbers["approve_bound"] = one.bound
+    return {
+        "policy": matcher.policy.name,
+        "thresholds": matcher.thresholds.sentence,
+        "promised": promised,
+        **float_metadata(numbers),
+    }
+
+
+def evaluation_metadata(result: "Evaluation", champion: dict[str, float] | None, matcher: "Matcher") -> dict[str, Any]:
+    """Return metadata for an evaluation: metrics, accuracy and precision-coverage pictures, slices, examples, and what
+    is guaranteed.
+    """
     from shelfwise.plots import accuracy_picture, precision_coverage_picture
 
     metrics = result.metrics
@@ -35,10 +78,13 @@ def evaluation_metadata(
     finite = {name: value for name, value in metrics.items() if value == value}
     return {
         "accuracy": picture(accuracy_picture(bars), "accuracy beside the baselines"),
-        "precision_against_coverage": picture(precision_coverage_picture(points, approved), "precision and coverage"),
+        "precision_against_coverage": picture(
+            precision_coverage_picture(points, approved, matcher.guarantee.new), "precision and coverage"
+        ),
         "examples": table(result.examples, 40),
         "slices": table(result.slices, 60),
-        "thresholds": f"approve at {thresholds.approve:g} or above, review at {thresholds.review:g} or above",
+        **policy_metadata(matcher),
+        **guarantee_metadata(matcher.guarantee),
         "about": result.about,
         **({f"champion_{name}": float(champion[name]) for name in ("top1", "top5", "mrr")} if champion else {}),
         **float_metadata(finite),

@@ -8,6 +8,7 @@ import pandas as pd
 from dagster_shared.utils.warnings import PreviewWarning
 
 from assets.common import DATA_TEAM, MATCHING_TEAM, float_metadata, picture, table, table_metadata
+from assets.reports import policy_metadata
 from resources.lake import Lake
 from resources.matching import MatchingConfig
 from resources.registry import TITLE_MATCHER, ModelRegistry
@@ -102,22 +103,23 @@ def upload_matches(
     from shelfwise.matching.matcher import Matcher
     from shelfwise.plots import decisions_picture
 
-    champion, thresholds = registry.open().champion(TITLE_MATCHER), matching.thresholds()
+    champion, policy = registry.open().champion(TITLE_MATCHER), matching.decisions()
     if catalog_index["champion_id"] != champion.artifact_id:
         raise dg.Failure(
             f"the catalog index is not that of champion {champion.label}: materialize matching/catalog_index"
         )
     with DomainClock() as clock:
-        matcher = Matcher.load(lake.fetch(champion.artifact), thresholds)
+        matcher = Matcher.load(lake.fetch(champion.artifact), policy=policy)
         index = CatalogIndex.load(lake.fetch(catalog_index["location"]))
         matches = matcher.match(upload_lines, index, k=matching.candidates, explain=True)
         matches = matches.assign(champion_version=champion.label)
         best = matches[matches["rank"] == 1]
-        png = decisions_picture(best["score"], thresholds.approve, thresholds.review, "Decisions for this file")
+        png = decisions_picture(best["score"], best["decision"], "Decisions for this file")
     shares = best["decision"].value_counts(normalize=True)
     metadata = {
         "champion_version": champion.label,
         "decisions": picture(png, "decisions"),
+        **policy_metadata(matcher),
         **float_metadata({f"{name}_share": shares.get(name, 0.0) for name in ("approved", "review", "no_match")}),
         "lines": len(best),
         "examples": table(best[["title", "product_title", "score", "decision", "why"]].head(20), width=400),

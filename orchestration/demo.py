@@ -96,13 +96,19 @@ def _values(metadata: Mapping[str, Any]) -> dict[str, Any]:
     return {name: getattr(value, "value", value) for name, value in metadata.items()}
 
 
-def _thresholds(settings: Settings, evaluation: Mapping[str, Any]) -> str:
-    """The thresholds and what approval at them is worth; a metric that could not be measured is not in `evaluation`."""
+def _decisions(evaluation: Mapping[str, Any]) -> str:
+    """The policy and what it is worth; a metric that could not be measured is not in `evaluation`."""
     worth = "nothing was approved in the evaluation"
     if "approved_precision" in evaluation:
         settled = evaluation.get("approved_coverage", 0.0)
         worth = f"right {evaluation['approved_precision']:.1%} of the time, settles {settled:.1%} of lines with a match"
-    return f"approve ≥ {settings.approve:g} ({worth}), review ≥ {settings.review:g}"
+    return "\n".join(
+        [
+            f"Decisions    {evaluation['policy']}: {evaluation['thresholds']}",
+            f"   promised  {evaluation['promised']}",
+            f"   measured  {worth}",
+        ]
+    )
 
 
 def _summary(settings: Settings, instance: dg.DagsterInstance, outcomes: list[RunOutcome]) -> None:
@@ -127,7 +133,7 @@ def _summary(settings: Settings, instance: dg.DagsterInstance, outcomes: list[Ru
             interval = f"  ({low:.3f} to {high:.3f})" if low is not None else ""
             top1, top5 = evaluation[f"{name}top1"], evaluation[f"{name}top5"]
             print(f"   {label:<26} top-1 {top1:.3f}  top-5 {top5:.3f}{interval}")
-    print(f"Thresholds   {_thresholds(settings, evaluation)}")
+    print(_decisions(evaluation))
     keys = sorted(instance.get_dynamic_partitions("upload_files"))
     width = max(map(len, keys), default=0) + 3
     print(f"{'Uploads':<{width}}{'lines':>7}{'approved':>10}{'review':>9}{'no match':>10}")

@@ -30,14 +30,26 @@ class Settings(BaseSettings):
     synthetic_products: int = Field(default=10_000, ge=2_000, le=1_000_000)
     synthetic_seed: int = 7
 
-    approve: float = Field(default=0.85, ge=0, le=1, description="auto-approve at or above this score")
-    review: float = Field(default=0.65, ge=0, le=1, description="send to review at or above this score")
+    policy: Literal["guaranteed", "fixed"] = Field(
+        default="guaranteed", description="approve from where the precision is proven, or from a fixed score"
+    )
+    precision_target: float = Field(default=0.99, gt=0, lt=1, description="guaranteed: precision of approved lines")
+    confidence: float = Field(default=0.95, gt=0, lt=1, description="guaranteed: confidence of that promise")
+    review_recall: float = Field(
+        default=0.99, ge=0, le=1, description="guaranteed: share of right answers that are approved or reviewed"
+    )
+    no_match_share: float = Field(
+        default=0.25, ge=0, lt=1, description="share of lines without a product that thresholds are derived for"
+    )
+    approve: float = Field(default=0.85, ge=0, le=1, description="fixed: auto-approve at or above this score")
+    review: float = Field(default=0.65, ge=0, le=1, description="fixed: send to review at or above this score")
     candidates: int = Field(default=5, ge=1, le=50, description="candidates kept per line")
 
     hard_share: float = Field(default=2 / 3, ge=0, le=1, description="share of negatives that are hard ones")
     split_seed: int = 13
     encoder_architecture: Literal["auto", "static", "bert"] = Field(
-        default="auto", description="static: trains in seconds on a CPU; bert: a transformer for a GPU; auto: by machine"
+        default="auto",
+        description="static: trains in seconds on a CPU; bert: a transformer for a GPU; auto: by machine",
     )
     encoder_base: str = Field(default="", description="model to fine-tune, id or path; from scratch if empty")
     encoder_config: str = Field(default="{}", description="JSON object that overrides fields of EncoderConfig")

@@ -34,6 +34,11 @@ def build_resources(settings: Settings) -> dict[str, dg.ConfigurableResource | d
         "dbt": dbt_resource(),
         "trainer": SubprocessTrainer(),
         "matching": MatchingConfig(
+            policy=settings.policy,
+            precision_target=settings.precision_target,
+            confidence=settings.confidence,
+            review_recall=settings.review_recall,
+            no_match_share=settings.no_match_share,
             approve=settings.approve,
             review=settings.review,
             candidates=settings.candidates,

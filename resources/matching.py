@@ -7,12 +7,18 @@ from typing import Any
 
 import dagster as dg
 
-from shelfwise.matching.decisions import Thresholds
+from shelfwise.matching.decisions import GUARANTEED, Policy
+from shelfwise.matching.guarantee import Goal
 
 
 class MatchingConfig(dg.ConfigurableResource):
-    """Thresholds, negatives, encoder and gate."""
+    """Decisions, negatives, encoder and gate."""
 
+    policy: str = GUARANTEED
+    precision_target: float = 0.99
+    confidence: float = 0.95
+    review_recall: float = 0.99
+    no_match_share: float = 0.25
     approve: float = 0.85
     review: float = 0.65
     candidates: int = 5
@@ -23,9 +29,10 @@ class MatchingConfig(dg.ConfigurableResource):
     encoder_config: str = "{}"
     gate_floor_top1: float = 0.5
 
-    def thresholds(self) -> Thresholds:
-        """The thresholds of the decisions. Raises ValueError where they contradict each other."""
-        return Thresholds(approve=self.approve, review=self.review)
+    def decisions(self) -> Policy:
+        """How scores become decisions. Raises ValueError where settings contradict each other."""
+        goal = Goal(self.precision_target, self.confidence, self.review_recall)
+        return Policy(self.policy, goal, self.approve, self.review)
 
     def encoder_overrides(self) -> dict[str, Any]:
         """Fields of `EncoderConfig` that differ from its defaults."""

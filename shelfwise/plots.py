@@ -13,6 +13,8 @@ import pandas as pd
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from shelfwise.matching.guarantee import Certificate
+
 INK, MUTED, ACCENT, GOOD, WARN, BAD = "#1f2933", "#8a94a0", "#2f6fde", "#2e9e6b", "#e0a32e", "#cf4b4b"
 
 
@@ -64,11 +66,14 @@ def profile_picture(profile: Mapping[str, pd.Series]) -> bytes:
 
 
 def precision_coverage_picture(
-    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], approve_point: tuple[float, float] | None = None
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    approve_point: tuple[float, float] | None = None,
+    certificate: Certificate | None = None,
 ) -> bytes:
     """Draw precision against coverage for each matcher: `curves[name] = (coverage, precision)`, both in 0..1.
 
-    `approve_point` is (coverage, precision) at the auto-approve threshold.
+    `approve_point` is (coverage, precision) at the auto-approve threshold. `certificate`: what is guaranteed; the
+    target is drawn as a line, threshold, bound and sample are named.
     """
     figure, axes = _figure(7, 4.5)
     axis = axes[0, 0]
@@ -76,14 +81,37 @@ def precision_coverage_picture(
     for index, (name, (coverage, precision)) in enumerate(curves.items()):
         width = 2.2 if index == 0 else 1.4
         axis.plot(coverage, precision, label=name, color=colours[index % len(colours)], linewidth=width)
-    if approve_point is not None:
+    if approve_point is not None and all(np.isfinite(approve_point)):
         axis.plot(*approve_point, "o", color=GOOD, markersize=8, label="auto-approved")
+    if certificate is not None:
+        axis.axhline(certificate.target, color=GOOD, linewidth=0.9, linestyle="--")
+        axis.annotate(
+            _promise(certificate),
+            (0.99, 0.03),
+            xycoords="axes fraction",
+            ha="right",
+            va="bottom",
+            fontsize=8,
+            color=INK,
+        )
     axis.set(xlabel="coverage: share of lines with a match that were answered rightly", xlim=(0, 1))
     axis.set(ylabel="precision of the answers", ylim=(0, 1.02))
     axis.set_title("Precision against coverage, lines of unseen vendors")
     axis.grid(alpha=0.25)
     axis.legend(frameon=False, fontsize=8, loc="lower left")
     return _png(figure)
+
+
+def _promise(one: Certificate) -> str:
+    if one.threshold is None:
+        return (
+            f"target {one.target:.4g}: too little evidence among {one.sample:,} lines,\nnothing is approved on its own"
+        )
+    return (
+        f"approved from {one.threshold:.4f}, certified on other lines:\n"
+        f"precision ≥ {one.bound:.4f} ({one.confidence:.0%} confidence; target {one.target:.4g})\n"
+        f"{one.wrong:,} of {one.lines:,} lines wrong, of {one.sample:,} looked at"
+    )
 
 
 def accuracy_picture(metrics: Mapping[str, Mapping[str, float]]) -> bytes:
@@ -110,19 +138,15 @@ def accuracy_picture(metrics: Mapping[str, Mapping[str, float]]) -> bytes:
     return _png(figure)
 
 
-def decisions_picture(scores: Sequence[float], approve: float, review: float, title: str) -> bytes:
-    """Draw the scores of an upload's best candidates, coloured by the decision they lead to."""
+def decisions_picture(scores: Sequence[float], decisions: Sequence[str], title: str) -> bytes:
+    """Draw the scores of an upload's best candidates, coloured by the decisions they led to."""
     figure, axes = _figure(7, 3)
     axis = axes[0, 0]
     values = np.asarray(scores, dtype=float)
     bins = np.linspace(0, 1, 41)
-    for low, high, colour, name in (
-        (0, review, BAD, "no match"),
-        (review, approve, WARN, "review"),
-        (approve, 2, GOOD, "approved"),
-    ):
-        chosen = values[(values >= low) & (values < high)]
-        axis.hist(chosen, bins=bins, color=colour, label=f"{name}: {len(chosen):,}")
+    parts = [values[np.asarray(decisions) == name] for name in ("no_match", "review", "approved")]
+    names = [f"{name}: {len(part):,}" for name, part in zip(("no match", "review", "approved"), parts, strict=True)]
+    axis.hist(parts, bins=bins, color=[BAD, WARN, GOOD], label=names, stacked=True)
     axis.set(xlabel="score of the best candidate", ylabel="lines", title=_literal(title), xlim=(0, 1))
     axis.legend(frameon=False, fontsize=8)
     return _png(figure)

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from shelfwise.matching.baselines import all_baselines
-from shelfwise.matching.decisions import APPROVED, NO_MATCH, REVIEW
+from shelfwise.matching.decisions import APPROVED, NO_MATCH, REVIEW, Thresholds, guaranteed
 from shelfwise.matching.index import CatalogIndex
 from shelfwise.matching.matcher import Matcher, Progress, Ranked
 from shelfwise.matching.splits import hashed_share
@@ -31,7 +31,8 @@ class Evaluation:
     `metrics`: top1, top5, mrr (over lines whose product is in the catalog), approved_precision (right among
     approved), approved_coverage (approved and right among lines with a match), review_share (of all lines),
     no_match_recall (decided no match among lines without one), no_match_precision (without a match among those
-    decided so), each with `_low` and `_high` (95 %, bootstrap over lines); `candidate_recall`; `<baseline>_top1`, ...
+    decided so), the decisions under either policy as `fixed_...` and `guaranteed_...`, each with `_low` and `_high`
+    (95 %, bootstrap over lines); `candidate_recall`; `<baseline>_top1`, ...
     `baselines`: one row each. `slices`: columns slice, value, lines, top1, top5, mrr, approved_precision,
     approved_coverage. `examples`: right and wrong matches. `curve`: threshold, precision, coverage. `lines`: one row
     per line with what came of it. `about`: counts, seed, shares, for the report.
@@ -90,10 +91,17 @@ def evaluate(
     seen_top, seen_score = top[: len(lines), 0].copy(), best[: len(lines)].copy()
     seen_top[again], seen_score[again] = top[len(lines) :, 0], best[len(lines) :]
     frame["predicted"], frame["score"] = seen_top, seen_score
-    frame["decision"] = matcher.thresholds.decide(seen_score)
+    vendors = frame["vendor_id"].tolist()
+    frame["decision"] = matcher.decide(seen_top, seen_score, vendors, index)
     frame["right"] = frame["has_match"] & (seen_top == truth)
 
     metrics = summarise(frame, seed)
+    for name, thresholds in (
+        ("fixed", Thresholds(matcher.policy.approve, matcher.policy.review)),
+        ("guaranteed", guaranteed(matcher.guarantee)),
+    ):
+        other = frame.assign(decision=matcher.decide(seen_top, seen_score, vendors, index, thresholds))
+        metrics |= {f"{name}_{key}": value for key, value in of_decisions(other, seed).items()}
     metrics["candidate_recall"] = _candidate_recall(titles, index, truth, matcher)
     compared = _compare(titles, index, truth, seed) if baselines else pd.DataFrame(columns=["baseline", "top1", "top5"])
     for row in compared.to_dict("records"):
@@ -140,14 +148,20 @@ def _outcomes(
 def summarise(frame: pd.DataFrame, seed: int = 0) -> dict[str, float]:
     """Return every metric of `Evaluation.metrics` that comes from lines, with its interval."""
     rank, inside = frame["rank"].to_numpy(), frame["in_catalog"].to_numpy()
-    has, right, decision = frame["has_match"].to_numpy(), frame["right"].to_numpy(), frame["decision"].to_numpy()
-    approved, refused = decision == APPROVED, decision == NO_MATCH
     reciprocal = np.divide(1.0, rank, out=np.zeros(len(rank)), where=rank > 0)
-    everyone = np.ones(len(rank), bool)
     ratios = {  # name: what is counted, among what
         "top1": (rank == 1, inside),
         "top5": ((rank >= 1) & (rank <= 5), inside),
         "mrr": (reciprocal, inside),
+    }
+    return intervals(ratios, seed) | of_decisions(frame, seed)
+
+
+def of_decisions(frame: pd.DataFrame, seed: int = 0) -> dict[str, float]:
+    """Return the metrics of the decisions, with intervals."""
+    has, right, decision = frame["has_match"].to_numpy(), frame["right"].to_numpy(), frame["decision"].to_numpy()
+    approved, refused, everyone = decision == APPROVED, decision == NO_MATCH, np.ones(len(frame), bool)
+    ratios = {
         "approved_precision": (approved & right, approved),
         "approved_coverage": (approved & right, has),
         "review_share": (decision == REVIEW, everyone),

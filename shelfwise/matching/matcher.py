@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,11 +24,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from shelfwise.matching.decisions import Thresholds
-from shelfwise.matching.features import FeatureMaker
+from shelfwise.matching.decisions import Policy, Thresholds
+from shelfwise.matching.features import FEATURE_NAMES, FeatureMaker
+from shelfwise.matching.guarantee import Guarantee, Sample
 from shelfwise.matching.index import Candidates, CatalogIndex, Encoder, IndexConfig, embed_names, rank_within
 from shelfwise.matching.lexical import Lexical, comparable
-from shelfwise.matching.scorer import Scorer, ScorerConfig
+from shelfwise.matching.scorer import Scorer, ScorerConfig, best_rows
 from shelfwise.matching.splits import hashed_share
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ MATCH_COLUMNS = (
     "score",
     "decision",
 )
+FORMAT = 2  # of decisions.json and what lies beside it
 CHUNK = 2048
 Progress = Callable[[int, int], None]
 
@@ -104,12 +106,20 @@ class Matcher:
         encoder: Encoder | None = None,
         encoder_dir: Path | None = None,
         thresholds: Thresholds | None = None,
+        policy: Policy | None = None,
+        sample: Sample | None = None,
     ):
+        """`sample`: what became of lines unseen in training; `policy` derives the thresholds from it, unless
+        `thresholds` gives them.
+        """
         self.lexical = lexical
         self.scorer = scorer or Scorer()
         self.encoder = encoder
         self.encoder_dir = encoder_dir
-        self.thresholds = thresholds or Thresholds()
+        self.policy = policy or Policy()
+        self.sample = sample or Sample()
+        self.guarantee = Guarantee.of(self.sample, self.policy.goal)
+        self.thresholds = thresholds or self.policy.thresholds(self.guarantee)
 
     @classmethod
     def fit(
@@ -122,39 +132,103 @@ class Matcher:
         thresholds: Thresholds | None = None,
         no_match_share: float = 0.25,
         progress: Progress | None = None,
+        policy: Policy | None = None,
     ) -> Matcher:
-        """Fit scorer and calibration on lines whose vendors and products the encoder has not seen (the valid part).
+        """Fit scorer, calibration and thresholds on lines whose vendors and products the encoder has not seen (the
+        valid part).
 
         `lines`: vendor_id, vendor_title, product_id. `index`: over the whole catalog with all known aliases; those of
-        the lines' own vendors are hidden here, as if the vendors were new. `no_match_share` of the products (by hash)
-        are hidden from their lines a second time, which makes lines that match nothing. `encoder`: a loaded encoder;
-        else it is loaded from `encoder_dir`; None for a lexical matcher.
+        the lines' own vendors are hidden here, as if the vendors were new. Lines are looked at in two views: with the
+        names other vendors gave their products, and as if nobody had ever sent a line of these products. In either,
+        `no_match_share` of the products (by hash) are hidden from their lines a second time, which makes lines that
+        match nothing. `encoder`: a loaded encoder; else it is loaded from `encoder_dir`; None for a lexical matcher.
+        `policy`: how thresholds are derived from scores of trees that saw neither vendor nor product of the line.
         """
         if encoder is None and encoder_dir is not None:
             encoder = _load_encoder(encoder_dir)
-        made = cls(index.lexical, Scorer(config), encoder, encoder_dir, thresholds)
+        made = cls(index.lexical, Scorer(config), encoder, encoder_dir)
         lines = lines.sort_values(["vendor_id", "vendor_title", "product_id"], kind="stable").reset_index(drop=True)
-        unseen = index.without_vendors(lines["vendor_id"].unique())
-        truth = unseen.positions(lines["product_id"].tolist())
-        hidden = np.flatnonzero(hashed_share(lines["product_id"].astype(str), no_match_share, 1) & (truth >= 0))
+        lines["product_id"] = lines["product_id"].astype(str)
+        seen = index.without_vendors(lines["vendor_id"].unique())
+        as_new = _without_names(seen, set(lines["product_id"]))
+        views = [(True, seen), (False, as_new)] if len(as_new.names) < len(seen.names) else [(False, seen)]
+        truth = seen.positions(lines["product_id"].tolist())
+        hidden = np.flatnonzero(hashed_share(lines["product_id"], no_match_share, 1) & (truth >= 0))
         rows = np.concatenate([np.arange(len(lines)), hidden]).astype(np.int64)
         hide = np.full(len(rows), -1, np.int64)
         hide[len(lines) :] = truth[hidden]
-        typical = np.ones(len(rows), bool)  # of a line seen twice, calibration takes the one without its product
-        typical[hidden] = False
+        wanted = np.where(hide >= 0, -1, truth[rows])
         titles = lines["vendor_title"].astype(str).to_numpy()[rows].tolist()
         prices = line_prices(lines, rows)
-        parts_x, parts_y, parts_line = [], [], []
-        wanted = np.where(hide >= 0, -1, truth[rows])
-        for start, found, features in made._each_chunk(lambda x: x, titles, unseen, prices, hide, progress):
-            parts_x.append(features)
-            parts_line.append(found.line + start)
-            parts_y.append((found.product == wanted[found.line + start]).astype(np.int8))
-        if parts_x:
-            groups = lines["product_id"].astype(str).to_numpy()[rows]
-            x, y, line = np.concatenate(parts_x), np.concatenate(parts_y), np.concatenate(parts_line)
-            made.scorer.fit(x, y, line, groups, typical)
-        return made
+        found_x, found_product, found_line = [np.empty((0, len(FEATURE_NAMES)))], [wanted[:0]], [rows[:0]]
+        for i, (_, view) in enumerate(views):
+            for start, found, features in made._each_chunk(lambda x: x, titles, view, prices, hide, progress):
+                found_x.append(features)
+                found_line.append(found.line + start + i * len(rows))
+                found_product.append(found.product)
+        x, product, line = (
+            np.concatenate(found_x[1:] or found_x),
+            np.concatenate(found_product),
+            np.concatenate(found_line),
+        )
+        n, times = len(rows), len(views)
+        right = (product == np.tile(wanted, times)[line]).astype(np.int8)
+        typical = np.ones(n, bool)  # of a line seen twice, calibration takes the one without its product
+        typical[hidden] = False
+        typical = np.tile(typical, times)
+        vendors, ids = (lines[name].astype(str).to_numpy()[rows] for name in ("vendor_id", "product_id"))
+        made.scorer.fit(x, right, line, np.tile(ids, times), typical, np.tile(vendors, times))
+        best = best_rows(line, made.scorer.unseen)
+        of_line = np.full(n * times, -1, np.int64)
+        of_line[line[best]] = best
+        held = {"vendor": np.tile(vendors, times), "product": np.tile(ids, times), "wanted": np.tile(wanted, times)}
+        named = np.concatenate([np.full(n, flag) for flag, _ in views])
+        sample = made._sample(views, named, of_line, product, held)
+        return cls(
+            index.lexical, made.scorer, encoder, encoder_dir, thresholds, policy, sample.take(np.flatnonzero(typical))
+        )
+
+    def _sample(
+        self,
+        views: list[tuple[bool, CatalogIndex]],
+        named: np.ndarray,
+        of_line: np.ndarray,
+        product: np.ndarray,
+        held: dict[str, np.ndarray],
+    ) -> Sample:
+        """Return the sample for a guarantee. `of_line`: for each line the entry of its best candidate, -1 for none."""
+        some = of_line >= 0
+        best = np.where(some, product[of_line] if len(product) else -1, -1)
+        score = np.zeros(len(of_line))
+        score[some] = self.scorer.calibration(self.scorer.unseen[of_line[some]])
+        known = np.zeros(len(of_line), bool)
+        category = np.full(len(of_line), "", dtype=object)
+        for flag, view in views:
+            rows = some & (named == flag)
+            known[rows] = has_names(view)[best[rows]]
+            category[rows] = categories(view)[best[rows]]
+        wanted = held["wanted"]
+        return Sample(
+            score, some & (best == wanted), wanted >= 0, known, named, held["vendor"].astype(str),
+            held["product"].astype(str), category.astype(str), self.scorer.held_apart,
+        )  # fmt: skip
+
+    def decide(
+        self,
+        product: np.ndarray,
+        score: np.ndarray,
+        vendors: Sequence[str] | None,
+        index: CatalogIndex,
+        thresholds: Thresholds | None = None,
+    ) -> np.ndarray:
+        """Return the decision of each line. `product`: position of its best candidate, -1 for none; `score`: its score;
+        `thresholds`: instead of the matcher's own.
+        """
+        thresholds, some = thresholds or self.thresholds, product >= 0
+        known = np.zeros(len(product), bool)
+        category = np.full(len(product), "", dtype=object)
+        known[some], category[some] = has_names(index)[product[some]], categories(index)[product[some]]
+        return thresholds.decide(score, known, vendors, category.tolist())
 
     def build_index(
         self,
@@ -172,13 +246,14 @@ class Matcher:
         """Raise ValueError where the index's embeddings are not those of this matcher's encoder."""
         if (self.encoder is None) != (index.embeddings is None):
             raise ValueError("the index and the matcher must both have an encoder, or neither")
-        if self.encoder is None or index.embeddings is None or not len(index.names):
+        if self.encoder is None or index.embeddings is None or not len(index.names) or index.checked is self.encoder:
             return
         probe = np.unique(np.linspace(0, len(index.names) - 1, 4).astype(int))
         ours = self.encoder.encode(index.names["name"].iloc[probe].tolist())
         theirs = index.embeddings[probe]
         if ours.shape != theirs.shape or np.abs(ours - theirs).max() > 0.02:
             raise ValueError("the index was embedded by another encoder; build it with Matcher.build_index")
+        index.checked = self.encoder
 
     def rank_lines(
         self,
@@ -273,7 +348,8 @@ class Matcher:
             vendors = lines["vendor_id"].tolist() if "vendor_id" in lines else None
             reasons = Reasons(Explainer(self.scorer, index), titles, vendors)
         ranked = self.rank_lines(titles, index, k, line_prices(lines), None, progress, reasons)
-        decisions = self.thresholds.decide(ranked.best_score())
+        vendors = [str(v) for v in lines["vendor_id"]] if "vendor_id" in lines else None
+        decisions = self.decide(ranked.top(1)[:, 0], ranked.best_score(), vendors, index)
         lonely = np.setdiff1d(np.arange(len(lines)), ranked.line)
         line = np.concatenate([ranked.line, lonely]).astype(np.int64)
         order = np.argsort(line, kind="stable")
@@ -315,31 +391,68 @@ class Matcher:
         return explain(self, pd.DataFrame(line), product_id, index)
 
     def save(self, directory: Path) -> None:
-        """Write scorer.txt, scorer.json, calibration.json, thresholds.json, lexical/ and a copy of encoder/."""
+        """Write scorer.*, calibration.json, decisions.json, sample.npz, lexical/ and a copy of encoder/."""
         directory.mkdir(parents=True, exist_ok=True)
         self.scorer.save(directory)
         self.lexical.save(directory / "lexical")
-        (directory / "thresholds.json").write_text(json.dumps(asdict(self.thresholds)))
+        self.sample.save(directory / "sample.npz")
+        described = {
+            "format": FORMAT,
+            "policy": asdict(self.policy),
+            "thresholds": self.thresholds.to_json(),
+            "guarantee": self.guarantee.to_json(),
+        }
+        (directory / "decisions.json").write_text(json.dumps(described, indent=2, sort_keys=True))
         if self.encoder_dir is not None and Path(self.encoder_dir) != directory / "encoder":
             shutil.copytree(self.encoder_dir, directory / "encoder", dirs_exist_ok=True)
 
     @classmethod
-    def load(cls, directory: Path, thresholds: Thresholds | None = None) -> Matcher:
-        """Read what `save` wrote; `thresholds` replaces those saved.
+    def load(cls, directory: Path, thresholds: Thresholds | None = None, policy: Policy | None = None) -> Matcher:
+        """Read what `save` wrote; `policy` replaces the saved one (thresholds are derived again, from the sample saved
+        with the matcher), `thresholds` both.
 
         Raises FileNotFoundError where it is not there, ValueError where another version made it.
         """
         directory = Path(directory)
         encoder_dir = directory / "encoder"
         has_encoder = encoder_dir.is_dir()
-        saved = Thresholds(**json.loads((directory / "thresholds.json").read_text()))
+        scorer = Scorer.load(directory)
+        try:
+            saved = json.loads((directory / "decisions.json").read_text())
+        except FileNotFoundError:
+            saved = {}
+        if saved.get("format") != FORMAT:
+            raise ValueError(f"the matcher in {directory} was made by another version; train it again")
+        if policy is None:
+            policy = Policy.from_json(saved["policy"])
+            thresholds = thresholds or Thresholds.from_json(saved["thresholds"])
         return cls(
             Lexical.load(directory / "lexical"),
-            Scorer.load(directory),
+            scorer,
             _load_encoder(encoder_dir) if has_encoder else None,
             encoder_dir if has_encoder else None,
-            thresholds or saved,
+            thresholds,
+            policy,
+            Sample.load(directory / "sample.npz"),
         )
+
+
+def has_names(index: CatalogIndex) -> np.ndarray:
+    """Return for each product whether it has names by vendors."""
+    return np.diff(index.alias_start) > 0
+
+
+def categories(index: CatalogIndex) -> np.ndarray:
+    """Return the root category of each product, '' where it has none."""
+    return np.array(["" if c is None or c != c else str(c).split(" > ")[0] for c in index.products["category"]], object)
+
+
+def _without_names(index: CatalogIndex, products: set[str]) -> CatalogIndex:
+    """Return the index as if nobody had ever sent a line of these products."""
+    keep = np.flatnonzero(index.names["vendor_id"].isna() | ~index.names["product_id"].isin(products))
+    embeddings = None if index.embeddings is None else index.embeddings[keep]
+    names = index.names.iloc[keep].reset_index(drop=True)
+    return CatalogIndex.build(index.products, names, index.lexical, embeddings, index.config)
 
 
 def searched_titles(lines: pd.DataFrame) -> list[str]:

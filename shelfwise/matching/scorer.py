@@ -2,12 +2,14 @@
 
 The trees are fitted on lines of vendors and products the encoder has not seen, some of them with their product hidden
 from the catalog, so that "none of these" is learned. Calibration uses out-of-fold scores of the best candidate of
-each line (folds are apart by product), so a score of 0.9 means: of such lines, nine in ten are right.
+each line (folds are apart by vendor and by product), so a score of 0.9 means: of such lines, nine in ten are right.
 """
 
 from __future__ import annotations
 
+import heapq
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,10 @@ import numpy as np
 from shelfwise.matching.features import FEATURE_NAMES
 from shelfwise.matching.index import rank_within
 
-FORMAT = 1
+FORMAT = 2
+TAIL, SLOPE = 12.0, 0.25  # how far beyond its data a calibration rises, and how steeply, in log odds
+LEAST_VENDORS = 3
+LEAST_KEPT = 1 / 3  # of the rows that trees of a fold are grown on, else vendors and products are dealt together
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,12 @@ class Calibration:
         values = np.bincount(level, size * rate) / weight
         total = np.bincount(level, size)
         values = np.clip(values, 1 / (total[0] + 2), 1 - 1 / (total[-1] + 2))
-        return cls(knots, values, "isotonic")
+        # Beyond the ends the map goes on rising, slowly: among the surest lines too, a surer one must score higher.
+        odds = np.log(values[[0, -1]] / (1 - values[[0, -1]]))
+        reach = TAIL * np.linspace(1, 0, 16, endpoint=False)
+        below, above = knots[0] - reach, knots[-1] + reach[::-1]
+        ends = [1 / (1 + np.exp(-(odds[i] + SLOPE * (x - knots[-i])))) for i, x in enumerate((below, above))]
+        return cls(np.concatenate([below, knots, above]), np.concatenate([ends[0], values, ends[1]]), "isotonic")
 
     @classmethod
     def _platt(cls, raw: np.ndarray, right: np.ndarray) -> Calibration:
@@ -124,6 +134,7 @@ class Scorer:
         self.model: Any = None  # lightgbm.Booster, or None for FORMULA
         self.calibration = Calibration()
         self.report: dict[str, Any] = {"method": "formula"}
+        self.unseen, self.held_apart = np.empty(0), "vendor and product"  # see `fit`; not saved
 
     def fit(
         self,
@@ -132,54 +143,59 @@ class Scorer:
         line: np.ndarray,
         group: np.ndarray,
         typical: np.ndarray | None = None,
+        vendor: np.ndarray | None = None,
     ) -> Scorer:
         """Fit trees and calibration.
 
         `features`: [m, len(FEATURES)]. `right`: 1 where the candidate is the line's product. `line`: of each
-        candidate, sorted. `group`: of each line; lines of one group (a product) share a fold. `typical`: mask over
-        lines, those on which the scores are calibrated (default all): the trees may see a line twice, with and
-        without its product in the catalog, calibration should see it as uploads hold it.
+        candidate, sorted. `group`, `vendor`: of each line; the score by which a line is calibrated comes from trees
+        that saw no line of its group (a product) nor of its vendor. `typical`: mask over lines, those on which the
+        scores are calibrated (default all): the trees may see a line twice, with and without its product in the
+        catalog, calibration should see it as uploads hold it. `unseen` holds those scores afterwards, as log odds of
+        each candidate.
         """
         typical = np.ones(len(group), bool) if typical is None else typical
         has_match = np.zeros(len(group), bool)
         has_match[line[right == 1]] = True
         scored = np.unique(line)
-        if has_match.sum() < self.config.least_positives:
-            raw = self.raw(features)
-            best = best_rows(line, raw)
-            best = best[typical[line[best]]]
-            self.calibration = Calibration.fit(raw[best], right[best])
-            self.report = {"method": "formula", "lines": len(scored), "matched": int(has_match.sum())}
-            return self
-        out_of_fold = self._cross_fit(features, right, line, group)
-        best = best_rows(line, out_of_fold)
-        top1 = float(right[best][has_match[line[best]]].mean())
+        self.report = {"lines": len(scored), "matched": int(has_match.sum())}
+        trees = has_match.sum() >= self.config.least_positives
+        if trees:
+            self.unseen, self.held_apart = self._cross_fit(features, right, line, group, vendor)
+        else:
+            self.unseen = self.raw(features)  # nothing is fitted, so nothing has been seen
+        best = best_rows(line, self.unseen)
+        top1 = float(right[best][has_match[line[best]]].mean()) if has_match.any() else 0.0
         best = best[typical[line[best]]]
-        self.calibration = Calibration.fit(out_of_fold[best], right[best])
+        self.calibration = Calibration.fit(self.unseen[best], right[best])
+        if not trees:
+            self.report |= {"method": "formula"}
+            return self
         self.model = self._grow(features, right)
-        self.report = {
+        self.report |= {
             "method": "lightgbm",
-            "lines": len(scored),
-            "matched": int(has_match.sum()),
             "out_of_fold_top1": top1,
+            "held_apart": self.held_apart,
             "calibration": self.calibration.method,
-            "calibration_error": _calibration_error(self.calibration(out_of_fold[best]), right[best]),
+            "calibration_error": _calibration_error(self.calibration(self.unseen[best]), right[best]),
         }
         return self
 
-    def _cross_fit(self, features: np.ndarray, right: np.ndarray, line: np.ndarray, group: np.ndarray) -> np.ndarray:
-        """Return scores of every candidate by trees that saw no line of its group."""
-        _, code = np.unique(group, return_inverse=True)
-        fold = np.random.default_rng(self.config.seed).permutation(code.max() + 1) % self.config.folds
-        fold_of_row = fold[code][line]
-        out = np.empty(len(line))
-        for k in range(self.config.folds):
-            inside = fold_of_row == k
+    def _cross_fit(
+        self, features: np.ndarray, right: np.ndarray, line: np.ndarray, group: np.ndarray, vendor: np.ndarray | None
+    ) -> tuple[np.ndarray, str]:
+        """Return scores of every candidate by trees that saw neither its line's group nor its vendor, and what they
+        did not see.
+        """
+        out, seed, folds = np.empty(len(line)), self.config.seed, self.config.folds
+        for held, kept in cross_folds(group, vendor, folds, seed):
+            inside, outside = held[line], kept[line]
             if inside.any():
-                out[inside] = self._grow(features[~inside], right[~inside]).predict(
+                out[inside] = self._grow(features[outside], right[outside]).predict(
                     features[inside], raw_score=True, num_threads=self.config.threads
                 )
-        return out
+        apart = vendor is not None and len(np.unique(vendor)) >= LEAST_VENDORS
+        return out, "vendor and product" if apart else "product"
 
     def _grow(self, features: np.ndarray, right: np.ndarray) -> Any:
         import lightgbm
@@ -265,6 +281,41 @@ class Scorer:
 
             made.model = lightgbm.Booster(model_str=(directory / "scorer.txt").read_text())
         return made
+
+
+def cross_folds(
+    group: np.ndarray, vendor: np.ndarray | None, folds: int, seed: int = 0
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield (held out, kept), masks over lines: no group and no vendor is on both sides; each line is held out once.
+
+    Vendors are dealt to folds, and lines of other vendors that share a group with a held out line are left out. Where
+    that leaves too few lines, vendors and groups are dealt to three folds each and their nine crossings held out.
+    With fewer than three vendors lines are held apart by group alone.
+    """
+    groups = _deal(group, folds, seed)
+    if vendor is None or len(np.unique(vendor)) < LEAST_VENDORS:
+        yield from ((groups == k, groups != k) for k in np.unique(groups))
+        return
+    vendors = _deal(vendor, folds, seed)
+    parts = [(vendors == k, (vendors != k) & ~np.isin(group, group[vendors == k])) for k in np.unique(vendors)]
+    if min(kept.mean() for _, kept in parts) < LEAST_KEPT:
+        groups, vendors = _deal(group, 3, seed), _deal(vendor, 3, seed)
+        cells = [(i, j) for i in range(3) for j in range(3)]
+        parts = [((vendors == i) & (groups == j), (vendors != i) & (groups != j)) for i, j in cells]
+    yield from parts
+
+
+def _deal(values: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """Return the fold of each entry: values are dealt, the frequent first, to the fold with the fewest entries."""
+    _, code, count = np.unique(values, return_inverse=True, return_counts=True)
+    order = np.lexsort((np.random.default_rng(seed).random(len(count)), -count))
+    heap = [(0, k) for k in range(folds)]
+    fold = np.empty(len(count), np.int64)
+    for i in order:
+        size, k = heapq.heappop(heap)
+        fold[i] = k
+        heapq.heappush(heap, (size + int(count[i]), k))
+    return fold[code.ravel()]
 
 
 def best_rows(line: np.ndarray, score: np.ndarray) -> np.ndarray:

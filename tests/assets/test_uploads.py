@@ -7,6 +7,7 @@ import io
 import json
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import openpyxl
@@ -28,7 +29,7 @@ BAD = "acme/bad.csv"
 CATALOG_INDEX = dg.AssetSpec(["matching", "catalog_index"], metadata={"dagster/io_manager_key": "reference_io"})
 
 
-def resources(shop: Shop, **matching: float) -> dict[str, object]:
+def resources(shop: Shop, **matching: Any) -> dict[str, object]:
     from resources.lake import ReferenceIO
 
     root = str(shop.lake)
@@ -42,7 +43,7 @@ def resources(shop: Shop, **matching: float) -> dict[str, object]:
     }
 
 
-def match(shop: Shop, instance: dg.DagsterInstance, key: str, **matching: float) -> dg.ExecuteInProcessResult:
+def match(shop: Shop, instance: dg.DagsterInstance, key: str, **matching: Any) -> dg.ExecuteInProcessResult:
     """Run `match_upload` for one file, as the sensor's run request does."""
     if not instance.has_dynamic_partition("upload_files", key):
         instance.add_dynamic_partitions("upload_files", [key])
@@ -217,7 +218,7 @@ def test_every_line_gets_a_decision_of_the_champion_by_the_thresholds(shop: Shop
     assert match(shop, instance, GOOD).success
     scores = pd.read_parquet(matches_of(shop, GOOD)).query("rank == 1")["score"]
     review, approve = scores.quantile([0.3, 0.6])
-    result = match(shop, instance, GOOD, approve=approve, review=review)
+    result = match(shop, instance, GOOD, policy="fixed", approve=approve, review=review)
     frame, lines = pd.read_parquet(matches_of(shop, GOOD)), pd.read_parquet(lines_of(shop, GOOD))
     best = frame[frame["rank"] == 1]
     assert best["line_id"].tolist() == lines["line_id"].tolist()

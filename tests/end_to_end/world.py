@@ -64,6 +64,7 @@ class World:
             "SHELFWISE_DATA": str(self.data),
             "SHELFWISE_LAKE": str(self.lake),
             "SHELFWISE_UPLOAD_SETTLE_SECONDS": "0",
+            "SHELFWISE_POLICY": "fixed",  # this little data proves nothing, so nothing would be approved
             "SHELFWISE_ENCODER_CONFIG": json.dumps(ENCODER),
             # A split on which the matcher beats the baselines clearly: about a hundred lines decide here.
             "SHELFWISE_SPLIT_SEED": "5",

@@ -6,9 +6,10 @@ import pandas as pd
 import pytest
 
 from shelfwise.matching.baselines import CharTfidf, ExactMatch, TokenJaccard
-from shelfwise.matching.decisions import Thresholds, review_lines
+from shelfwise.matching.decisions import Policy, Thresholds, review_lines
 from shelfwise.matching.evaluate import evaluate, intervals
 from shelfwise.matching.features import FEATURE_NAMES
+from shelfwise.matching.guarantee import Goal
 from shelfwise.matching.index import CatalogIndex, IndexConfig, product_names
 from shelfwise.matching.lexical import Lexical
 from shelfwise.matching.matcher import MATCH_COLUMNS, Matcher, in_order, searched_titles
@@ -41,7 +42,7 @@ def split(lines: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 @pytest.fixture(scope="module")
 def matcher(index, lines) -> Matcher:
-    return Matcher.fit(split(lines)[0], index, config=CONFIG)
+    return Matcher.fit(split(lines)[0], index, config=CONFIG, policy=Policy(goal=Goal(0.9, 0.9)))
 
 
 def upload(titles: list[str], **columns) -> pd.DataFrame:
@@ -97,10 +98,11 @@ def test_the_same_input_gives_the_same_output_whatever_the_threads(matcher, inde
 
 
 def test_fitting_twice_and_saving_change_nothing(matcher, index, lines, tmp_path):
-    again = Matcher.fit(split(lines)[0].sample(frac=1, random_state=5), index, config=CONFIG)
+    shuffled = split(lines)[0].sample(frac=1, random_state=5)
+    again = Matcher.fit(shuffled, index, config=CONFIG, policy=matcher.policy)
     matcher.save(tmp_path / "a")
     again.save(tmp_path / "b")
-    for name in ("scorer.txt", "calibration.json", "scorer.json", "thresholds.json"):
+    for name in ("scorer.txt", "calibration.json", "scorer.json", "decisions.json"):
         assert (tmp_path / "a" / name).read_text() == (tmp_path / "b" / name).read_text(), name
     frame = upload(lines["vendor_title"].tolist()[:50])
     pd.testing.assert_frame_equal(Matcher.load(tmp_path / "a").match(frame, index), matcher.match(frame, index))

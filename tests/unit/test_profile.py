@@ -46,7 +46,7 @@ def test_names_with_dollar_signs_are_drawn_not_read_as_formulas(products):
     products["category"] = r"$5 \deals$ {"
     profile = profile_products(products, pd.DataFrame({"vendor_id": ["v"], "product_id": ["1"]}))
     assert plots.profile_picture(profile.series).startswith(b"\x89PNG")
-    assert plots.decisions_picture([0.5], 0.85, 0.65, r"a$\b$.csv").startswith(b"\x89PNG")
+    assert plots.decisions_picture([0.5], ["review"], r"a$\b$.csv").startswith(b"\x89PNG")
 
 
 def test_every_picture_is_a_png(products):
@@ -57,7 +57,7 @@ def test_every_picture_is_a_png(products):
         plots.accuracy_picture(
             {"a": {"top1": 0.8, "top5": 0.9, "top1_low": 0.7, "top1_high": 0.9}, "b": {"top1": 0.1}}
         ),
-        plots.decisions_picture([0.1, 0.7, 0.9, 1.0], 0.85, 0.65, "t"),
+        plots.decisions_picture([0.1, 0.7, 0.9, 1.0], ["no_match", "review", "approved", "approved"], "t"),
     ]
     for png in pictures:
         assert png.startswith(b"\x89PNG")

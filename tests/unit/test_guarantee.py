@@ -1,0 +1,263 @@
+"""The guarantee: the promise holds in at least as many draws as it says, and nothing is promised without evidence."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from scipy.special import betaincinv
+
+from shelfwise.matching.decisions import NEVER, Policy, Thresholds, guaranteed
+from shelfwise.matching.guarantee import (
+    Certificate,
+    Goal,
+    Guarantee,
+    Sample,
+    certify,
+    design_effect,
+    lines_needed,
+    lower_bound,
+    review_from,
+    upper_bound,
+)
+
+GOAL = Goal(precision=0.95, confidence=0.9)
+KNEE, SLOPE = 0.9, 0.3  # right with probability 1 - SLOPE * (share of lines that score higher) ** 2 / KNEE
+
+
+def probability(score: np.ndarray) -> np.ndarray:
+    """Whether a line of this score (uniform in 0..1) is right: 0.99 at the top, less and less below."""
+    return 0.99 - SLOPE * (1 - score) ** 2 / KNEE
+
+
+def true_precision(threshold: float) -> float:
+    """The precision of all lines that score at least the threshold: the mean of `probability` from there to 1."""
+    return 0.99 - SLOPE * (1 - threshold) ** 2 / 3 / KNEE
+
+
+def naive(score: np.ndarray, right: np.ndarray, goal: Goal) -> float | None:
+    """The smallest threshold whose own bound meets the target, as if it were the only one looked at."""
+    order = np.argsort(-score)
+    hits, lines = np.cumsum(right[order]), np.arange(1, len(score) + 1)
+    (passed,) = np.nonzero(betaincinv(hits, lines - hits + 1, goal.risk) >= goal.precision)
+    return float(score[order][passed[-1]]) if len(passed) else None
+
+
+class TestBounds:
+    def test_the_bound_is_exact(self):
+        assert lower_bound(299, 299, 0.05) >= 0.99 > lower_bound(298, 298, 0.05)
+        # of all shares, the bound is the one that gives so many right with probability `risk`
+        from scipy.stats import binom
+
+        low = lower_bound(480, 500, 0.05)
+        assert binom.sf(479, 500, low) == pytest.approx(0.05)
+        assert binom.cdf(480, 500, upper_bound(480, 500, 0.05)) == pytest.approx(0.05)
+        assert lower_bound(0, 0, 0.05) == lower_bound(0, 10, 0.05) == 0
+
+    def test_lines_needed(self):
+        assert lines_needed(0.99, 0.05) == 299
+        assert lines_needed(0.95, 0.05) == 59
+        needed = lines_needed(0.95, 0.05, wrong_share=0.02)
+        assert lower_bound(0.98 * needed, needed, 0.05) >= 0.95 > lower_bound(0.98 * (needed - 1), needed - 1, 0.05)
+        assert lines_needed(0.95, 0.05, wrong_share=0.05) is None
+
+    def test_design_effect_of_repeated_and_of_independent_lines(self):
+        rng = np.random.default_rng(0)
+        right, product = rng.random(4000) < 0.9, np.arange(4000)
+        assert design_effect(right, product) == pytest.approx(1, abs=0.01)
+        assert design_effect(np.repeat(right, 4), np.repeat(product, 4)) == pytest.approx(4, rel=0.01)
+        both = design_effect(np.repeat(right, 4), np.repeat(product, 4), np.repeat(product // 100, 4))
+        assert both >= design_effect(np.repeat(right, 4), np.repeat(product // 100, 4)) > 3
+        assert design_effect(np.ones(9, bool), np.arange(9)) == 1
+        assert design_effect(np.empty(0, bool), np.empty(0)) == 1
+
+
+class TestCertify:
+    def test_the_promise_holds_as_often_as_promised(self):
+        """400 draws of 800 lines: the certified threshold is wrong in a tenth of them at most."""
+        broken, found = 0, 0
+        for seed in range(400):
+            rng = np.random.default_rng(seed)
+            score = rng.random(800)
+            threshold = certify(score, rng.random(800) < probability(score), GOAL).threshold
+            found += threshold is not None
+            broken += threshold is not None and true_precision(threshold) < GOAL.precision
+        assert found > 250, "a promise that is never made holds too"
+        assert broken <= 0.1 * 400
+
+    def test_it_holds_where_every_promise_would_be_false_and_the_naive_bound_does_not(self):
+        """Scores that say nothing, just below the target: whoever looks at every threshold finds one that passes."""
+        broken, broken_naive = 0, 0
+        for seed in range(400):
+            rng = np.random.default_rng(seed)
+            score, right = rng.random(2000), rng.random(2000) < 0.949
+            broken += certify(score, right, GOAL).threshold is not None
+            broken_naive += naive(score, right, GOAL) is not None
+        assert broken <= 0.1 * 400
+        assert broken_naive > 0.3 * 400
+
+    def test_the_promise_holds_where_lines_of_a_product_are_wrong_together(self):
+        """Five equal lines to each product: counted as independent they promise too much, as clusters not."""
+        broken = {"clusters": 0, "none": 0}
+        for seed in range(300):
+            rng = np.random.default_rng(seed)
+            score = np.repeat(rng.random(250), 5)
+            right = np.repeat(rng.random(250) < probability(score[::5]), 5)
+            for name, clusters in (("clusters", {"product": np.repeat(np.arange(250), 5)}), ("none", None)):
+                threshold = certify(score, right, GOAL, clusters).threshold
+                broken[name] += threshold is not None and true_precision(threshold) < GOAL.precision
+        assert broken["clusters"] <= 0.1 * 300
+        assert broken["none"] > 0.1 * 300
+
+    def test_it_covers_what_can_be_covered(self):
+        rng = np.random.default_rng(5)
+        score = rng.random(20_000)
+        right = rng.random(20_000) < probability(score)
+        found = certify(score, right, GOAL)
+        best = 1 - math.sqrt(0.04 * 3 * KNEE / SLOPE)  # where the precision is exactly the target
+        assert best <= found.threshold < best + 0.06
+        assert found.bound >= 0.95
+        assert found.precision >= found.bound
+        assert found.lines == (score >= found.threshold).sum()
+        assert found.wrong == (~right[score >= found.threshold]).sum()
+        assert found.coverage == pytest.approx((right & (score >= found.threshold)).sum() / 20_000)
+
+    def test_too_little_evidence_says_how_much_it_takes(self):
+        found = certify(np.linspace(0, 1, 298), np.ones(298, bool))
+        assert found.threshold is None
+        assert found.lines_needed == 299
+        assert "299" in found.sentence
+        assert certify(np.linspace(0, 1, 299), np.ones(299, bool)).threshold == 0
+        assert certify(np.empty(0), np.empty(0)).threshold is None
+        one = certify(np.array([0.9]), np.array([True]))
+        assert (one.threshold, one.sample, one.lines_needed) == (None, 1, 299)
+
+    def test_some_wrong_lines_among_few_ask_for_more(self):
+        right = np.ones(400, bool)
+        right[[50, 150]] = False
+        found = certify(np.linspace(1, 0, 400), right)
+        assert found.threshold is None
+        assert found.lines_needed > 400
+        assert certify(np.linspace(1, 0, 400), right, Goal(0.95)).threshold is not None
+
+    def test_all_wrong_and_all_right(self):
+        score = np.linspace(0, 1, 3000)
+        never = certify(score, np.zeros(3000, bool))
+        assert never.threshold is None
+        assert never.lines_needed is None
+        assert "would not help" in never.reason
+        always = certify(score, np.ones(3000, bool))
+        assert (always.threshold, always.wrong, always.coverage) == (0, 0, 1)
+
+    def test_lines_of_equal_score_are_approved_together_or_not_at_all(self):
+        score = np.repeat([0.9, 0.5], [700, 700])
+        right = np.repeat([True, False], [700, 700])
+        found = certify(score, right)
+        assert (found.threshold, found.lines) == (0.9, 700)
+        mixed = np.tile([True, False], 700)
+        assert certify(np.full(1400, 0.9), mixed).threshold is None
+
+    def test_one_wrong_label_at_the_very_top_does_not_end_it(self):
+        right = np.ones(8000, bool)
+        right[[0, 3]] = False
+        found = certify(np.linspace(1, 0, 8000), right)
+        assert found.lines == 8000
+
+    def test_vendors_that_are_wrong_together_cost_coverage(self):
+        rng = np.random.default_rng(1)
+        vendor = rng.integers(0, 30, 4000)
+        score = rng.random(4000)
+        right = rng.random(4000) < probability(score) - 0.15 * (vendor < 3)
+        plain, careful = certify(score, right, GOAL), certify(score, right, GOAL, {"vendor": vendor})
+        assert careful.design_effect > 2 * plain.design_effect
+        assert careful.effective < plain.effective
+        assert careful.threshold is None or careful.threshold > plain.threshold
+
+    def test_a_monotone_change_of_the_scores_changes_nothing_but_the_threshold(self):
+        rng = np.random.default_rng(2)
+        score = rng.random(3000)
+        right = rng.random(3000) < probability(score)
+        one, other = certify(score, right, GOAL), certify(np.exp(5 * score), right, GOAL)
+        assert other.threshold == pytest.approx(np.exp(5 * one.threshold))
+        assert (other.lines, other.bound) == (one.lines, one.bound)
+
+    def test_what_cannot_be_is_refused(self):
+        with pytest.raises(ValueError, match="one length"):
+            certify(np.zeros(3), np.zeros(2, bool))
+        with pytest.raises(ValueError, match="NaN"):
+            certify(np.array([np.nan]), np.zeros(1, bool))
+        for bad in ({"precision": 1.0}, {"confidence": 0.0}, {"recall": 1.1}):
+            with pytest.raises(ValueError, match="between 0 and 1"):
+                Goal(**bad)
+
+
+def sample(n: int = 4000, seed: int = 0, bad_vendor: str | None = None) -> Sample:
+    rng = np.random.default_rng(seed)
+    score = rng.random(n)
+    vendor = rng.integers(0, 60, n).astype(str)
+    right = rng.random(n) < probability(score)
+    right[(vendor == bad_vendor) & (rng.random(n) < 0.3)] = False
+    view = np.arange(n) % 2 == 0
+    return Sample(
+        score, right, np.ones(n, bool), view & (rng.random(n) < 0.9), view, vendor,
+        np.arange(n).astype(str), rng.choice(["A", "B", ""], n),
+    )  # fmt: skip
+
+
+class TestGuarantee:
+    def test_it_comes_back_from_json_and_from_disk(self, tmp_path):
+        made = Guarantee.of(sample(), GOAL)
+        assert made.new.threshold is not None
+        assert Guarantee.from_json(json.loads(json.dumps(made.to_json()))) == made
+        sample().save(tmp_path / "sample.npz")
+        assert Guarantee.of(Sample.load(tmp_path / "sample.npz"), GOAL) == made
+        nothing = Guarantee.of(Sample(), GOAL)
+        again = Guarantee.from_json(json.loads(json.dumps(nothing.to_json(), allow_nan=False)))
+        assert again.new.lines_needed == nothing.new.lines_needed
+        with pytest.raises(ValueError, match="another version"):
+            Certificate.from_json({"threshold": 0.5})
+
+    def test_without_evidence_everything_goes_to_review(self):
+        thresholds = guaranteed(Guarantee.of(Sample()))
+        assert thresholds.approve == NEVER
+        assert set(thresholds.decide(np.array([0.0, 0.5, 1.0]), np.array([True, False, True]))) == {"review"}
+        assert Thresholds.from_json(json.loads(json.dumps(thresholds.to_json()))) == thresholds
+
+    def test_known_products_need_the_higher_of_the_two(self):
+        given = sample()
+        wrong = given.known_view & given.known & (given.score < 0.5)
+        right = given.right & ~(wrong & (np.arange(len(given)) % 4 == 0))
+        made = Guarantee.of(Sample(**{**vars(given), "right": right}), GOAL)
+        thresholds = guaranteed(made)
+        assert thresholds.known > thresholds.approve == made.new.threshold
+        between = (thresholds.known + thresholds.approve) / 2
+        decided = thresholds.decide(np.array([between, between]), np.array([True, False]))
+        assert decided.tolist() == ["review", "approved"]
+
+    def test_a_vendor_that_breaks_the_promise_has_a_threshold_of_its_own(self):
+        made = Guarantee.of(sample(160_000, bad_vendor="3"), GOAL)
+        thresholds = guaranteed(made)
+        assert thresholds.by_vendor["3"] == NEVER
+        decided = thresholds.decide(np.array([0.999] * 3), vendors=["3", "4", "unknown"])
+        assert decided.tolist() == ["review", "approved", "approved"]
+        name, good = next((name, one) for name, one in made.by_vendor.items() if one.threshold is not None)
+        assert good.confidence > GOAL.confidence, "the vendors share the risk"
+        assert thresholds.by_vendor[name] == good.threshold
+
+    def test_review_begins_where_the_recall_wanted_ends(self):
+        scores = np.linspace(0, 1, 1001)
+        assert review_from(scores, 0.99) == pytest.approx(0.01)
+        assert (scores >= review_from(scores, 0.9)).mean() >= 0.9
+        assert review_from(scores[:5], 0.9) == 0
+
+    def test_a_line_more_likely_wrong_than_right_is_never_approved(self):
+        given = sample()
+        made = Guarantee.of(Sample(**{**vars(given), "right": np.ones(len(given), bool)}), GOAL)
+        assert 0.5 <= made.new.threshold < 0.51
+
+    def test_policies(self):
+        made = Guarantee.of(sample(), GOAL)
+        assert Policy("fixed", approve=0.7, review=0.1).thresholds(made) == Thresholds(0.7, 0.1)
+        assert Policy("guaranteed", GOAL).thresholds(made) == guaranteed(made)
+        with pytest.raises(ValueError, match="policy"):
+            Policy("hopeful")

@@ -49,7 +49,7 @@ _UNITS: dict[str, tuple[tuple[str, float], ...]] = {
     "yr": (("age", 1.0),),
     "rpm": (("speed", 1.0),),
 }
-_QUANTITY = re.compile(r"(\d+(?:\.\d+)?)([a-z]{0,3})$")
+_QUANTITY = re.compile(r"(\d{1,15}(?:\.\d+)?)([a-z]{0,3})$")  # more digits are no quantity of anything
 _TIMES = re.compile(r"x(\d{1,3})$")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _WIDTH = math.log(1 + 1 / 150)

@@ -40,15 +40,18 @@ def training_pairs(
     """Labelled pairs, three negatives to each positive, split by vendor and product: hard negatives are the character
     n-gram neighbours in the product's own category, the others random.
     """
-    from shelfwise.matching.pairs import make_pairs
+    from shelfwise.matching.pairs import contradictions, make_pairs
 
     with DomainClock() as clock:
         pairs = make_pairs(positives, products, seed=matching.split_seed, hard_share=matching.hard_share)
+        torn = contradictions(positives)
     counts = pairs.groupby(["split", "kind"]).size().unstack(fill_value=0).reset_index()
     examples = pairs[pairs["split"] == "train"].head(12)[["line", "product_title", "label", "kind"]]
     metadata = {
         **float_metadata({f"{split}_pairs": float(n) for split, n in pairs["split"].value_counts().items()}),
         "counts": table(counts),
+        "contradictory_lines": len(torn),
+        "contradictions": table(torn, 20, width=300),
         "examples": table(examples),
         **table_metadata(pairs, clock),
     }

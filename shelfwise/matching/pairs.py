@@ -241,3 +241,31 @@ def check_pairs(frame: pd.DataFrame, positives: pd.DataFrame) -> list[str]:
         if len(leaked):
             problems.append(f"{len(leaked)} {what}s occur in more than one split, e.g. {leaked.index[0]!r}")
     return problems
+
+
+def contradictions(positives: pd.DataFrame) -> pd.DataFrame:
+    """Return the lines that were mapped to more than one product, by one vendor or several: labels that cannot all be
+    right, the most rows first.
+
+    `positives`: vendor_title, product_id, vendor_id and, where known, product_title. Columns: line (its normal form),
+    products (how many), rows, vendors (how many), product_ids and product_titles (joined by " | ").
+    """
+    frame = pd.DataFrame(
+        {
+            "line": comparable([str(title) for title in positives["vendor_title"]]),
+            "product_id": positives["product_id"].astype(str).to_numpy(),
+            "vendor_id": positives["vendor_id"].astype(str).to_numpy(),
+            "title": positives["product_title"].astype(str).to_numpy() if "product_title" in positives else "",
+        }
+    )
+    several = frame.groupby("line")["product_id"].transform("nunique") > 1
+    torn = frame[several & (frame["line"] != "")].sort_values(["line", "product_id"], kind="stable")
+    columns = ["line", "products", "rows", "vendors", "product_ids", "product_titles"]
+    if torn.empty:
+        return pd.DataFrame(columns=columns)
+    out = torn.groupby("line", sort=True).agg(
+        products=("product_id", "nunique"), rows=("product_id", "size"), vendors=("vendor_id", "nunique")
+    )
+    named = torn.drop_duplicates(["line", "product_id"]).groupby("line", sort=True)
+    out["product_ids"], out["product_titles"] = named["product_id"].agg(" | ".join), named["title"].agg(" | ".join)
+    return out.reset_index().sort_values(["rows", "line"], ascending=[False, True], kind="stable")[columns]

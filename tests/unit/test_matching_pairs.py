@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from shelfwise.matching.pairs import check_pairs, make_pairs
+from shelfwise.matching.pairs import check_pairs, contradictions, make_pairs
 from shelfwise.matching.splits import SplitConfig, split_positives, vendors_separable
 from shelfwise.text import normalise
 from tests.unit.matching_samples import catalog, positives
@@ -158,3 +158,30 @@ class TestCheckFinds:
         assert any("not among the labelled positives" in problem for problem in check_pairs(broken, lines))
         assert "missing" in check_pairs(pairs.drop(columns="kind"), lines)[0]
         assert check_pairs(pairs.head(0), lines) == ["there are no pairs"]
+
+
+def test_contradictory_labels_are_reported():
+    positives = pd.DataFrame(
+        [
+            ("a", "Norvik Gin 70cl", "P1", "Norvik Gin 700ml"),
+            ("b", "NORVIK GIN 700 ml", "P2", "Norvik Gin 1L"),
+            ("b", "norvik gin 700ml", "P1", "Norvik Gin 700ml"),
+            ("a", "tolosa rum", "P3", "Tolosa Rum"),
+            ("b", "tolosa rum", "P3", "Tolosa Rum"),
+            ("c", "", "P4", "x"),
+            ("c", " ", "P5", "y"),
+        ],
+        columns=["vendor_id", "vendor_title", "product_id", "product_title"],
+    )
+    assert contradictions(positives).to_dict("records") == [
+        {
+            "line": "norvik gin 700ml",
+            "products": 2,
+            "rows": 3,
+            "vendors": 2,
+            "product_ids": "P1 | P2",
+            "product_titles": "Norvik Gin 700ml | Norvik Gin 1L",
+        }
+    ]
+    assert contradictions(positives.iloc[3:5]).empty
+    assert contradictions(positives.head(0).drop(columns="product_title")).empty

@@ -20,7 +20,7 @@ from shelfwise.matching import gate
 from shelfwise.timing import DomainClock
 
 # Part of the content ids: raise one when the same inputs would give another artifact than before.
-EMBEDDINGS_VERSION, INDEX_VERSION, MATCHER_VERSION = "1", "2", "3"
+EMBEDDINGS_VERSION, INDEX_VERSION, MATCHER_VERSION = "1", "3", "4"
 
 PRODUCTS = dg.AssetIn(["staging", "stg_products"])
 POSITIVES = dg.AssetIn(["marts", "labelled_positives"])
@@ -176,24 +176,33 @@ def product_embeddings(product_names: pd.DataFrame, title_encoder: dict, lake: L
     code_version=INDEX_VERSION,
 )
 def product_index(
-    products: pd.DataFrame, product_names: pd.DataFrame, product_embeddings: dict, lake: Lake
+    training_pairs: pd.DataFrame,
+    products: pd.DataFrame,
+    product_names: pd.DataFrame,
+    product_embeddings: dict,
+    title_encoder: dict,
+    lake: Lake,
 ) -> dg.MaterializeResult[dict]:
-    """The catalog ready to be searched: n-gram rows, and a FAISS index that is exact where the catalog is small and
+    """The catalog ready to be searched, with the recall of each arm on lines of vendors it is not told of. Where the
+    encoder's arm finds what the others miss there is a FAISS index for it: exact where the catalog is small,
     approximate above, its search width chosen by measured recall.
     """
-    from shelfwise.matching.index import CatalogIndex
+    from shelfwise.matching.arms import build_index
+    from shelfwise.matching.encoder import TitleEncoder
     from shelfwise.matching.lexical import Lexical
 
     clock = DomainClock()
+    lines = _positives_of(training_pairs, "valid")
 
     def write(directory: Path) -> None:
         vectors = np.load(lake.fetch(product_embeddings["location"]) / "embeddings.npy", allow_pickle=False)
         with clock:
             lexical = Lexical.fit(product_names["name"].tolist())
-            CatalogIndex.build(products, product_names, lexical, vectors).save(directory)
+            encoder = TitleEncoder.load(lake.fetch(title_encoder["location"]))
+            build_index(products, product_names, lexical, vectors, lines, encoder).save(directory)
 
     catalog_id = content_id(frame_id(products), frame_id(product_names))
-    index_id = content_id(INDEX_VERSION, catalog_id, product_embeddings["id"])
+    index_id = content_id(INDEX_VERSION, catalog_id, product_embeddings["id"], frame_id(lines))
     location, made = _publish(lake, "product_index", index_id, write)
     stats = json.loads((lake.fetch(location) / "index.json").read_text())["stats"]
     metadata = {

@@ -60,8 +60,9 @@ COUNTED = (
 
 def prepare(work: Path, products: int, mappings: int, lines: int, steps: int, seed: int) -> dict[str, Any]:
     """Make catalog, uploads file, matcher and index in `work`; return how they were made."""
+    from shelfwise.matching.arms import build_index
     from shelfwise.matching.encoder import TitleEncoder
-    from shelfwise.matching.index import CatalogIndex, embed_names, product_names
+    from shelfwise.matching.index import embed_names, product_names
     from shelfwise.matching.lexical import Lexical
     from shelfwise.matching.matcher import Matcher
     from shelfwise.matching.pairs import make_pairs
@@ -91,10 +92,9 @@ def prepare(work: Path, products: int, mappings: int, lines: int, steps: int, se
     trained = train_encoder(pairs, config, work / "encoder", work / "training", lambda event: say(event["message"]))
     names = product_names(catalog.products, positives)
     lexical = Lexical.fit(names["name"].tolist())
-    index = CatalogIndex.build(
-        catalog.products, names, lexical, embed_names(names, TitleEncoder.load(work / "encoder"))
-    )
+    encoder = TitleEncoder.load(work / "encoder")
     valid = pairs[(pairs["split"] == "valid") & (pairs["label"] == 1)].rename(columns={"line": "vendor_title"})
+    index = build_index(catalog.products, names, lexical, embed_names(names, encoder), valid, encoder)
     say(f"fitting the matcher on {len(valid):,} lines")
     Matcher.fit(valid[["vendor_id", "vendor_title", "product_id"]], index, work / "encoder").save(work / "matcher")
     index.save(work / "index")

@@ -31,14 +31,19 @@ def build_index(
 ) -> CatalogIndex:
     """Return an index with the arms that `lines` (vendor_id, vendor_title, product_id) speak for.
 
-    The encoder's arm stays where it raises the fused recall at `config.candidates` by `LEAST_GAIN` or more; its
-    cosine is a feature of the scorer either way. What was measured stands in the index's `stats` (see `arm_recall`).
+    The encoder's arm stays where it raises the fused recall at `config.candidates` by `LEAST_GAIN` or more, and where
+    there are no lines to tell; its cosine is a feature of the scorer either way. What was measured stands in the
+    index's `stats` (see `arm_recall`).
     """
     config = config or IndexConfig()
     index = CatalogIndex.build(products, names, lexical, embeddings, replace(config, encoder_depth=0))
     measured = arm_recall(index, lines, encoder, config)
-    if measured.get("recall_gain_of_encoder_arm", 0.0) >= LEAST_GAIN:
+    gain = measured.get("recall_gain_of_encoder_arm")
+    if gain is None or gain >= LEAST_GAIN:
         index = index.with_config(config)
+    if gain is not None:
+        verdict = "kept" if gain >= LEAST_GAIN else "left out"
+        index.stats["encoder_arm"] = f"{verdict}: it finds the product of {gain:.2%} of lines that no other arm found"
     index.stats |= measured
     return index
 

@@ -252,10 +252,10 @@ class CatalogIndex:
             json.dumps({"config": asdict(self.config), "stats": self.stats}, indent=2, sort_keys=True)
         )
         if self.embeddings is not None:
-            import faiss
-
             np.save(directory / "embeddings.npy", self.embeddings, allow_pickle=False)
             if self.vectors is not None:
+                import faiss
+
                 faiss.write_index(self.vectors, str(directory / "vectors.faiss"))
 
     @classmethod
@@ -264,7 +264,7 @@ class CatalogIndex:
         raw = json.loads((directory / "index.json").read_text())
         embeddings = None
         if (directory / "embeddings.npy").exists():
-            embeddings = np.load(directory / "embeddings.npy", allow_pickle=False)
+            embeddings = np.load(directory / "embeddings.npy", mmap_mode="r", allow_pickle=False)
         products = pd.read_parquet(directory / "products.parquet")
         names = pd.read_parquet(directory / "names.parquet")
         forms, plain_titles = names.pop("form").tolist(), products.pop("form").tolist()

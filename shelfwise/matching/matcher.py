@@ -47,7 +47,7 @@ MATCH_COLUMNS = (
     "score",
     "decision",
 )
-FORMAT = 2  # of decisions.json and what lies beside it
+FORMAT = 3  # of decisions.json and what lies beside it
 CHUNK = 2048
 Progress = Callable[[int, int], None]
 
@@ -108,9 +108,10 @@ class Matcher:
         thresholds: Thresholds | None = None,
         policy: Policy | None = None,
         sample: Sample | None = None,
+        index_config: IndexConfig | None = None,
     ):
         """`sample`: what became of lines unseen in training; `policy` derives the thresholds from it, unless
-        `thresholds` gives them.
+        `thresholds` gives them. `index_config`: how the index it was fitted on searches, and those it builds will.
         """
         self.lexical = lexical
         self.scorer = scorer or Scorer()
@@ -120,6 +121,7 @@ class Matcher:
         self.sample = sample or Sample()
         self.guarantee = Guarantee.of(self.sample, self.policy.goal)
         self.thresholds = thresholds or self.policy.thresholds(self.guarantee)
+        self.index_config = index_config or IndexConfig()
 
     @classmethod
     def fit(
@@ -184,9 +186,8 @@ class Matcher:
         held = {"vendor": np.tile(vendors, times), "product": np.tile(ids, times), "wanted": np.tile(wanted, times)}
         named = np.concatenate([np.full(n, flag) for flag, _ in views])
         sample = made._sample(views, named, of_line, product, held)
-        return cls(
-            index.lexical, made.scorer, encoder, encoder_dir, thresholds, policy, sample.take(np.flatnonzero(typical))
-        )
+        sample = sample.take(np.flatnonzero(typical))
+        return cls(index.lexical, made.scorer, encoder, encoder_dir, thresholds, policy, sample, index.config)
 
     def _sample(
         self,
@@ -237,10 +238,13 @@ class Matcher:
         embeddings: np.ndarray | None = None,
         config: IndexConfig | None = None,
     ) -> CatalogIndex:
-        """Return an index this matcher can use; names are embedded here unless their embeddings are given."""
+        """Return an index this matcher can use; names are embedded here unless their embeddings are given.
+
+        `config`: by default that of the index the matcher was fitted on.
+        """
         if embeddings is None and self.encoder is not None:
             embeddings = embed_names(names, self.encoder)
-        return CatalogIndex.build(products, names, self.lexical, embeddings, config)
+        return CatalogIndex.build(products, names, self.lexical, embeddings, config or self.index_config)
 
     def check_index(self, index: CatalogIndex) -> None:
         """Raise ValueError where the index's embeddings are not those of this matcher's encoder."""
@@ -401,6 +405,7 @@ class Matcher:
             "policy": asdict(self.policy),
             "thresholds": self.thresholds.to_json(),
             "guarantee": self.guarantee.to_json(),
+            "index": asdict(self.index_config),
         }
         (directory / "decisions.json").write_text(json.dumps(described, indent=2, sort_keys=True))
         if self.encoder_dir is not None and Path(self.encoder_dir) != directory / "encoder":
@@ -434,6 +439,7 @@ class Matcher:
             thresholds,
             policy,
             Sample.load(directory / "sample.npz"),
+            IndexConfig(**saved["index"]),
         )
 
 

@@ -146,7 +146,7 @@ def test_metrics_are_floats_and_pictures_are_there(finished: Finished) -> None:
     matching = {key.path[1]: finished.metadata[key] for key in finished.metadata if key.path[0] == "matching"}
     wanted = {
         "title_encoder": ("final_loss", "valid_mrr", "parameters"),
-        "product_index": ("names", "recall_at_10"),
+        "product_index": ("names", "recall_fused_at_10", "recall_title_at_50"),
         "product_embeddings": ("names", "dimensions"),
         "matcher_evaluation": (
             "top1", "top1_low", "top1_high", "top5", "mrr", "approved_precision", "approved_coverage",

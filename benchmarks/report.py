@@ -281,6 +281,36 @@ def _speed(result: Result) -> str:
     )
 
 
+def _encoders(name: str, result: Result) -> str:
+    """Return the table of encoders trained on one data directory."""
+    rows = []
+    for one in result["choices"].values():
+        memory = _mb(one["peak_mb"]) + (f" + GPU {_mb(one['gpu_mb'])}" if one.get("gpu_mb") else "")
+        times = [_number(one.get(name), _seconds) for name in ("train_seconds", "best_seconds")]
+        rows.append(
+            [
+                one["label"],
+                *(_number(one[measure]) for measure in ("top1", "top5", "mrr")),
+                *times,
+                _number(one.get("pairs_per_second"), _count),
+                memory,
+                _count(one["titles_per_second"]),
+            ]
+        )
+    header = ["encoder", "top-1", "top-5", "MRR", "training", "to the weights kept", "pairs/s", "memory", "titles/s"]
+    return "\n\n".join(
+        [
+            f"## Encoders: {name.removeprefix('encoders_')}",
+            f"Trained on {result['splits']['train']:,} of {result['labelled_pairs']:,} labelled pairs (three negatives "
+            f"to a positive) and measured alone, without n-grams, words or scorer: {result['held_out_lines']:,} lines "
+            f"of vendors and products that were held out, against {result['titles']:,} titles of the "
+            f"{result['products']:,} products. Pairs a second count a line with its product and each negative it is "
+            "trained against; titles a second are encoded from normal form.",
+            _table(header, rows),
+        ]
+    )
+
+
 def _demo(result: Result) -> str:
     again = result["again"]
     trained = ", ".join(again["trained"]) or "nothing"
@@ -364,6 +394,7 @@ def render(results: Mapping[str, Result]) -> str:
         _catalog(name, result) for name, result in _of_kind(results, "catalog") if not name.startswith(MORE_FOLDS)
     ]
     parts += [_speed(result) for _, result in _of_kind(results, "speed")]
+    parts += [_encoders(name, result) for name, result in _of_kind(results, "encoders")]
     parts += [_demo(result) for _, result in _of_kind(results, "demo")]
     parts.append(_small(results))
     if results:

@@ -54,6 +54,20 @@ BENCHMARKS = (
     Benchmark("tests", ("benchmarks.suite",)),
     Benchmark("synthetic", (SYNTHETIC, "benchmarks.catalog {dir}/synthetic --seeds 1")),
     _pricerunner("pricerunner"),
+    Benchmark("encoders_synthetic", ("benchmarks.encoders",)),
+    Benchmark(
+        "encoders_pricerunner",
+        (
+            "benchmarks.pricerunner {data}/pricerunner {dir}/pricerunner",
+            "benchmarks.encoders {dir}/pricerunner",
+        ),
+        "pricerunner/offers.csv",
+    ),
+    Benchmark(
+        "encoders_80000",
+        ("benchmarks.encoders --products 80000 --mappings 164000 --choices static_256",),
+        extra=True,
+    ),
     _pricerunner("pricerunner_withheld", " --withheld 0.1", "1", extra=True),
     *(_pricerunner(f"pricerunner_fold{fold}", f" --fold {fold}", "1", extra=True) for fold in range(1, 5)),
 )

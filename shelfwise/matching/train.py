@@ -41,6 +41,8 @@ from shelfwise.matching.training_models import build_model, vocabulary_size
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
+    from shelfwise.matching.training_loop import Reporter
+
 CODE_VERSION = "2"
 METRIC = "eval_mrr"
 
@@ -220,7 +222,8 @@ def train_encoder(
     `out_dir` is replaced as a whole at the end, and holds the model with its tokenizer as sentence-transformers saves
     it, `encoder_config.json`, `metrics.json`, `curve.csv` and `curve.png`. Equal trainings write equal files.
 
-    Returns the metrics, the curve (a list of {step, loss, top1, top5, mrr}) and the timing, which is in no file.
+    Returns the metrics, the curve (a list of {step, loss, top1, top5, mrr}) and the timing, which is in no file:
+    seconds of start and training, seconds until the weights that were kept, labelled pairs a second, memory of a GPU.
     Raises ValueError where the pairs cannot be trained on and FloatingPointError where training diverges.
     """
     began = time.monotonic()
@@ -237,7 +240,7 @@ def train_encoder(
     model = build_model(config, rows, run_dir)
     report({"event": "start", "message": _opening(model, rows, task, time.monotonic() - began)})
     imported = time.monotonic() - began
-    curve, best_step = _fit(model, config, rows, task, run_dir, report)
+    curve, best_step, speed = _fit(model, config, rows, task, run_dir, report)
     trained = time.monotonic() - began - imported
 
     metrics = _metrics(curve, best_step, rows, task, model, identity)
@@ -248,6 +251,7 @@ def train_encoder(
         "start_seconds": round(imported, 2),
         "train_seconds": round(trained, 2),
         "total_seconds": round(time.monotonic() - began, 2),
+        **speed,
     }
     report(
         {"event": "done", "metrics": metrics, **timing, "message": f"encoder written in {timing['total_seconds']} s"}
@@ -349,8 +353,10 @@ def _fit(
     task: RetrievalTask | None,
     run_dir: Path,
     report: Progress,
-) -> tuple[list[dict[str, Any]], int]:
-    """Train the model in place, to its best validated weights. Returns the curve and the step of those weights."""
+) -> tuple[list[dict[str, Any]], int, dict[str, float]]:
+    """Train the model in place, to its best validated weights. Returns the curve, the step of those weights, and what
+    `_speed` measured.
+    """
     from datasets import Dataset
     from transformers import PrinterCallback
     from transformers.trainer_callback import TrainerState
@@ -393,7 +399,22 @@ def _fit(
     best_step = state.best_global_step or state.global_step
     loop.load_weights(model, run_dir / f"checkpoint-{best_step}")
     model.eval()
-    return _curve(state.log_history), best_step
+    return _curve(state.log_history), best_step, _speed(reporter, best_step, rows.negatives.shape[1])
+
+
+def _speed(reporter: Reporter, best_step: int, negatives: int) -> dict[str, float]:
+    """Return labelled pairs a second, the seconds until the kept weights, and the memory of a GPU, as far as this
+    process saw them: of a training that another process began, what came before is not in it.
+    """
+    import torch
+
+    found = {"best_seconds": round(reporter.seconds[best_step], 2)} if best_step in reporter.seconds else {}
+    if reporter.lines:
+        pairs = reporter.lines * (1 + negatives)
+        found["pairs_per_second"] = round(pairs / max(reporter.seconds.values()), 1)
+    if torch.cuda.is_available():
+        found["gpu_mb"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
+    return found
 
 
 def _curve(history: list[dict[str, float]]) -> list[dict[str, Any]]:

@@ -206,6 +206,10 @@ class Reporter(TrainerCallback):
     def __init__(self, metric: str, patience: int, batch_size: int, progress: Progress):
         self._metric, self._patience, self._batch_size, self._progress = metric, patience, batch_size, progress
         self._began, self._first_step = 0.0, 0
+        self.seconds: dict[int, float] = {}
+        """Seconds since the beginning of this run by the step of each checkpoint."""
+        self.lines = 0
+        """Lines that this run has trained on."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._began, self._first_step = time.monotonic(), state.global_step
@@ -245,6 +249,8 @@ class Reporter(TrainerCallback):
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.barrier()  # the other processes write their random states too
+        self.seconds[state.global_step] = time.monotonic() - self._began
+        self.lines = (state.global_step - self._first_step) * self._batch_size
         if state.is_world_process_zero:
             mark_complete(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import catalog, common, demo, pictures, report, run, speed, suite
+from benchmarks import catalog, common, demo, encoders, pictures, report, run, speed, suite
 
 PRODUCTS = pd.DataFrame(
     {
@@ -503,3 +503,32 @@ def test_stages_add_up_the_calls_of_a_method():
     stages.around(owner, "turn", "turning")
     assert [owner.turn(1), owner.turn(times=2)] == [2, 3]
     assert set(stages.seconds) == {"turning"}
+
+
+# ---- encoders --------------------------------------------------------------------------------------------------------
+
+
+def test_encoders_are_measured_on_held_out_lines_of_a_data_directory(tmp_path, capsys, monkeypatch):
+    from shelfwise.synthetic import SyntheticConfig, generate, write
+
+    monkeypatch.setattr(encoders, "use_two_cores", lambda: 2)
+    small = {"architecture": "static", "hidden_size": 32, "epochs": 2, "num_threads": 1}
+    choices = {"static_128": small, "static_256_matryoshka": {**small, "loss": "matryoshka", "hidden_size": 128}}
+    monkeypatch.setattr(encoders, "CHOICES", choices)
+    made = generate(SyntheticConfig(n_products=250, n_mappings=900, n_uploads=1, lines_per_upload=10, n_listings=0))
+    data = write(made, tmp_path / "data")
+    assert encoders.main([str(data)]) == 0
+    found = common.last_object(capsys.readouterr().out)
+    assert found["products"] == 250
+    assert sum(found["splits"].values()) == found["labelled_pairs"]
+    first, second = found["choices"].values()
+    assert 1 / found["titles"] < first["top1"] <= first["mrr"] <= first["top5"] * 0.5 + 0.5
+    assert min(first[name] for name in ("pairs_per_second", "titles_per_second", "peak_mb", "best_seconds")) > 0
+    assert second["first_64"]["mrr"] > 0
+    text = report.render({"encoders_here": found})
+    assert row(text, "static, 128 |")[1] == f"{first['top1']:.3f}"
+
+
+def test_a_tie_with_the_right_title_counts_as_lost():
+    lines, titles = np.eye(2, dtype=np.float32), np.array([[1, 0], [1, 0], [0, 1]], np.float32)
+    assert encoders.ranks(lines, titles, np.array([0, 2])) == {"top1": 0.5, "top5": 1.0, "mrr": 0.75}

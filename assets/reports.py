@@ -81,7 +81,7 @@ def evaluation_metadata(result: "Evaluation", champion: dict[str, float] | None,
         "precision_against_coverage": picture(
             precision_coverage_picture(points, approved, matcher.guarantee.new), "precision and coverage"
         ),
-        "examples": table(result.examples, 40),
+        "examples": table(result.examples, 40, width=400),
         "slices": table(result.slices, 60),
         **policy_metadata(matcher),
         **guarantee_metadata(matcher.guarantee),

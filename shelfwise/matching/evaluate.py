@@ -16,6 +16,7 @@ import pandas as pd
 
 from shelfwise.matching.baselines import all_baselines
 from shelfwise.matching.decisions import APPROVED, NO_MATCH, REVIEW, Thresholds, guaranteed
+from shelfwise.matching.explain import Explainer, Reasons
 from shelfwise.matching.index import CatalogIndex
 from shelfwise.matching.matcher import Matcher, Progress, Ranked
 from shelfwise.matching.splits import hashed_share
@@ -111,7 +112,7 @@ def evaluate(
         metrics=metrics,
         baselines=compared,
         slices=_slices(frame),
-        examples=_examples(frame, index),
+        examples=_examples(frame, index, matcher, prices),
         curve=_curve(frame),
         lines=frame,
         about={
@@ -273,14 +274,18 @@ def _slices(frame: pd.DataFrame, least: int = 5) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def _examples(frame: pd.DataFrame, index: CatalogIndex, each: int = 12) -> pd.DataFrame:
-    """Return the surest wrong matches, the surest right ones, and the wrongly refused ones."""
+def _examples(
+    frame: pd.DataFrame, index: CatalogIndex, matcher: Matcher, prices: np.ndarray | None, each: int = 12
+) -> pd.DataFrame:
+    """Return the surest wrong matches, the surest right ones, and the wrongly refused ones, each with what explains
+    its score (`why`).
+    """
     titles = index.products["title"].to_numpy()
     wrong = frame[(frame["decision"] == APPROVED) & ~frame["right"]].nlargest(each, "score")
     right = frame[(frame["decision"] == APPROVED) & frame["right"]].nlargest(each, "score")
     refused = frame[(frame["decision"] == NO_MATCH) & frame["has_match"]].nsmallest(each, "score")
     parts = [
-        part.assign(kind=kind)
+        part.assign(kind=kind, at=part.index)
         for kind, part in (("approved, wrong", wrong), ("approved, right", right), ("refused, has a match", refused))
     ]
     shown = pd.concat(parts, ignore_index=True)
@@ -290,7 +295,12 @@ def _examples(frame: pd.DataFrame, index: CatalogIndex, each: int = 12) -> pd.Da
 
     shown["predicted_title"], shown["right_title"] = title(shown["predicted"]), title(shown["truth"])
     shown.loc[~shown["has_match"].astype(bool), "right_title"] = "(not in the catalog)"
-    columns = ["kind", "vendor_id", "title", "predicted_title", "right_title", "score", "decision"]
+    at, lines, vendors = shown["at"].to_numpy(dtype=np.int64), shown["title"].tolist(), shown["vendor_id"].tolist()
+    hide = np.where(shown["in_catalog"] & ~shown["has_match"].astype(bool), shown["truth"], -1).astype(np.int64)
+    reasons = Reasons(Explainer(matcher.scorer, index), lines, vendors)
+    matcher.rank_lines(lines, index, 1, None if prices is None else prices[at], hide, None, reasons)
+    shown["why"] = [reasons.text(i) for i in range(len(shown))]
+    columns = ["kind", "vendor_id", "title", "predicted_title", "right_title", "score", "decision", "why"]
     return shown[columns]
 
 

@@ -41,7 +41,7 @@ _CONTAINERS = {"pack", "case", "box", "set"}
 class Finding:
     """One thing found in a pair: its group (see `features.GROUPS`), its kind, and the words for it.
 
-    `words`, `where`: of a finding about several words, which they are and what is said of them.
+    `words`: of a finding about words, which they are; `where`: what is said of them, if they are named one by one.
     """
 
     group: str
@@ -57,7 +57,7 @@ class Finding:
 
     def without(self, words: Collection[str]) -> Finding:
         """Return the finding without some words; its text is empty where none is left."""
-        if not self.words:
+        if not self.where:
             return self
         return self.of_words(self.group, self.kind, [word for word in self.words if word not in words], self.where)
 
@@ -194,16 +194,18 @@ def read_words(line: tuple[str, ...], product: tuple[str, ...], spelling: Spelli
         if word in product or word in spelling.words or word in stands_for or word in gone:
             continue
         meant = [columns[column] for column in spelling.meanings(word) if column in columns]
-        found(word, meant, f'{_manner(word, meant)} "{word}" read as')
+        if meant:
+            found(word, meant, f'{_manner(word, meant)} "{word}" read as')
     for word in dict.fromkeys(line):
         if not word.isalpha() or len(word) < 3 or word in product or word in spelling.words:
             continue
         if word in stands_for or word in gone:
             continue
         longer = [other for other in wanted if other.startswith(word) and other.isalpha()]
-        found(word, longer[:1], f'shortened "{word}" may be')
         alike = [other for other in wanted if other.isalpha() and len(other) >= 4 and _alike(word, other)]
-        if word not in stands_for and len(word) >= 4:
+        if longer:
+            found(word, longer[:1], f'shortened "{word}" may be')
+        elif alike and len(word) >= 4:
             found(word, alike[:1], f'"{word}" resembles')
     words: list[str] = []
     for word in line:
@@ -261,7 +263,7 @@ def _brand(brand: tuple[str, ...], line: set[str], product: set[str], catalog: C
         return []
     name = _quoted([" ".join(brand)])
     if all(word in line for word in brand):
-        return [Finding(WORDS, AGREES, f"brand {name} agrees")]
+        return [Finding(WORDS, AGREES, f"brand {name} agrees", brand)]
     if any(word in line for word in brand):
         return [Finding(WORDS, MISSING, f"brand {name} only partly in line")]
     rivals = sorted(word for word in line if word in catalog.brands and word not in product)
@@ -286,7 +288,7 @@ def _words(
         verb = "agrees" if len(shared) == 1 else "agree"
         every = len(shared) > SHOWN and ours == theirs
         named = Finding.of_words(WORDS, AGREES, shared, verb)
-        findings.append(Finding(WORDS, AGREES, "all words agree") if every else named)
+        findings.append(Finding(WORDS, AGREES, "all words agree", tuple(shared)) if every else named)
     if lacking:
         findings.append(Finding.of_words(WORDS, MISSING, lacking, "missing in line"))
     if extra:

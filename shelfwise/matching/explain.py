@@ -293,8 +293,10 @@ class Explainer:
         ahead = float(score[row] - score[rival])
         told = f'nearest rival "{self.titles[found.product[rival]]}" {abs(ahead):.2f} '
         told += "behind" if ahead >= 0 else "ahead"
-        against = self._worse(compared, self._compare(found, rival))
+        other = self._compare(found, rival)
+        against, favour = self._only(other, compared, (CONFLICTS, MISSING)), self._only(other, compared, (READ, AGREES))
         told += f": its {against}" if against else ""
+        told += f", though {favour}" if favour else ""
         if features[rival, _COLUMN["exact_alias"]] and features[row, _COLUMN["exact_alias"]]:
             told += ", and vendors wrote it this way too"
         findings = [Finding(RIVALS, NOTE, told)]
@@ -305,15 +307,16 @@ class Explainer:
         return findings
 
     @staticmethod
-    def _worse(ours: list[Finding], theirs: list[Finding]) -> str:
-        """Return what speaks against a rival and not against the product; '' where nothing does."""
-        known, words = {f.text for f in ours}, {word for f in ours for word in f.words}
-        less = (f.without(words) for f in theirs if f.kind in (CONFLICTS, MISSING))
-        against = [f for f in less if f.text and f.text not in known]
-        if not against:
+    def _only(theirs: list[Finding], ours: list[Finding], kinds: tuple[str, ...]) -> str:
+        """Return the first thing of these kinds that was found in a rival and not in the product; '' if nothing."""
+        known = {finding.text for finding in ours}
+        words = {word for finding in ours if finding.kind in kinds for word in finding.words}
+        less = (finding.without(words) for finding in theirs if finding.kind in kinds)
+        found = [finding for finding in less if finding.text and finding.text not in known]
+        if not found:
             return ""
-        worst = min(against, key=lambda f: (f.kind != CONFLICTS, f.group == WORDS))
-        quoted = worst.text.split('"')  # what is quoted is the vendor's or the catalog's
+        first = min(found, key=lambda finding: (kinds.index(finding.kind), finding.group == WORDS))
+        quoted = first.text.split('"')  # what is quoted is the vendor's or the catalog's
         quoted[::2] = [piece.replace("product", "rival") for piece in quoted[::2]]
         return '"'.join(quoted)
 

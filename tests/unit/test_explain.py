@@ -327,6 +327,15 @@ class TestWhy:
         monkeypatch.setattr(module.Explainer, "__init__", never)
         assert not matcher.match(upload(["gin"]), index).empty
 
+    def test_a_rival_is_told_with_what_it_does_better(self, matcher):
+        titles = ["Norvik Heron Gin Lemon 700ml", "Norvik Heron Gin Orange 700ml"]
+        products = pd.DataFrame({"product_id": ["A", "B"], "title": titles, "brand": ["Norvik", None]})
+        two = CatalogIndex.build(products, product_names(products), matcher.lexical, config=IndexConfig(threads=1))
+        said = found_in(matcher.explain("norvik heron gin ornge 700ml", "A", two), "rivals")
+        assert said.endswith('ahead, though misspelt "ornge" read as "orange"')
+        said = found_in(matcher.explain("norvik heron gin lemon 700ml", "A", two), "rivals")
+        assert said.endswith('behind: its word "orange" missing in line'), "that the rival has the brand too is no news"
+
     def test_a_product_without_brand_price_and_past_lines(self, matcher, products):
         bare = products[["product_id", "title"]].head(20)
         names = product_names(bare)

@@ -315,6 +315,8 @@ class TestEvaluation:
         right = evaluation.examples[evaluation.examples["kind"] == "approved, right"]
         assert (right["predicted_title"] == right["right_title"]).all()
         assert len(right)
+        assert right["why"].str.contains("agree|the same as the catalog title").all()
+        assert evaluation.examples["why"].str.len().min() > 10
 
     def test_own_aliases_do_not_help(self, matcher, index, lines):
         """A line whose own vendor sent it before must not find itself."""

@@ -1,0 +1,497 @@
+"""Linking two catalogs: which record of one shop is which record of the other, learned from some labelled pairs.
+
+No downloaded weights, no network: string, number, code, attribute and price features of both directions
+(`shelfwise.matching.link_features`), then two stages of gradient-boosted trees.
+
+* Stage 1 scores each pair by its features and by which words the names share or do not share (a logistic regression:
+  a missing "the" says little, a missing "upgrade" much).
+* Stage 2 sees the features again, with the score of stage 1 and how it stands among the rivals of either record: the
+  competition that decides between near twins.
+
+Everything is cross-fitted: a labelled pair's score comes from models that did not see its label, in stage 1, in stage
+2 and for the word regression inside stage 1. Probabilities (Platt 1999) and the threshold (the one of best F1) are
+fitted on those scores, over all labelled pairs given. A known match of a record is never used against its other pairs.
+
+    linker = CatalogLinker().fit(left, right, labelled)  # labelled: left_id, right_id, label (1 or 0)
+    linker.link(one_to_one=True)  # left_id, right_id, probability
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from shelfwise.errors import InputError, Problem
+from shelfwise.matching.link_features import Pairs, PairSpace, Records, retrieve, rivals
+
+FORMAT = 1
+ID = "id"
+NAME_COLUMNS = ("name", "title", "product_name", "product_title")
+PRICE = "price"
+_NUMBER = re.compile(r"\d[\d.,\s]*")
+_KNOWN = "name_mean", "name_ngrams_both"  # what the word regression is told of the pair besides its words
+_KNOWN_SCALE = 6.0  # so that the penalty on their weights is about that on the words'
+
+
+@dataclass(frozen=True)
+class LinkerConfig:
+    """How candidates are found and trees are grown. `threads` folds are fitted at a time, each by one thread."""
+
+    depth: int = 10
+    folds: int = 5
+    rounds: int = 300
+    leaves: int = 15
+    learning_rate: float = 0.05
+    least_in_leaf: int = 10
+    feature_share: float = 0.2
+    row_share: float = 0.8
+    leaf_penalty: float = 5.0
+    word_strength: float = 0.1
+    least_word_pairs: int = 5
+    threads: int = 2
+    seed: int = 0
+
+
+# ---- reading ---------------------------------------------------------------------------------------------------------
+
+
+def name_column(columns: Sequence[str], file: str = "table") -> str:
+    """Return which column holds the names. Raises InputError where none does."""
+    for name in NAME_COLUMNS:
+        if name in columns:
+            return name
+    raise InputError(Problem(file, f"a column {' or '.join(NAME_COLUMNS[:2])}", ", ".join(columns), row=1))
+
+
+def parse_price(text: object) -> float:
+    """Return the number in "$1,299.99", "1.299,99 EUR" or "1299"; NaN where there is none."""
+    found = _NUMBER.search("" if text is None else str(text))
+    if not found:
+        return float("nan")
+    number = re.sub(r"\s", "", found.group()).rstrip(".,")
+    if "," in number and number.rfind(",") > number.rfind("."):
+        decimals = len(number) - number.rfind(",") - 1
+        number = number.replace(".", "")
+        number = number.replace(",", "." if decimals != 3 and number.count(",") == 1 else "")
+    elif number.count(".") > 1:
+        number = number.replace(".", "")
+    return float(number.replace(",", ""))
+
+
+def read_records(table: pd.DataFrame, file: str = "table") -> tuple[np.ndarray, Records]:
+    """Return the ids (as strings) and the records of a table.
+
+    Columns: `id`, a name (see `NAME_COLUMNS`), perhaps `price`; every other column is text. Raises InputError, naming
+    `file`, row and column, for a missing column, a missing or repeated id, or a table without rows.
+    """
+    columns = [str(column) for column in table.columns]
+    if ID not in columns:
+        raise InputError(Problem(file, f"a column '{ID}'", ", ".join(columns), row=1))
+    name = name_column(columns, file)
+    if not len(table):
+        raise InputError(Problem(file, "at least one record", "none"))
+    ids = pd.Series(_texts(table[ID]))
+    problems = [Problem(file, "an id", "nothing", row=int(i) + 2, column=ID) for i in np.flatnonzero(ids == "")]
+    again = np.flatnonzero(ids.duplicated() & (ids != ""))
+    problems += [Problem(file, "an id of its own", f"'{ids[i]}' again", row=int(i) + 2, column=ID) for i in again]
+    if problems:
+        raise InputError(problems)
+    others = [column for column in columns if column not in (ID, name, PRICE)]
+    prices = [parse_price(value) for value in _texts(table[PRICE])] if PRICE in columns else [np.nan] * len(table)
+    attributes = {column: _texts(table[column]) for column in others}
+    return ids.to_numpy(str), Records.read(_texts(table[name]), attributes, np.array(prices))
+
+
+def _texts(column: pd.Series) -> list[str]:
+    return ["" if value is None or value != value else str(value).strip() for value in column.tolist()]
+
+
+# ---- models ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class WordModel:
+    """Logistic regressions over the words two names share or do not share; their mean is the score."""
+
+    columns: np.ndarray  # of `PairSpace.words`
+    weights: np.ndarray  # [models, columns + what is known of the pair]
+    intercepts: np.ndarray
+
+    def scores(self, words: sparse.csr_matrix, known: np.ndarray) -> np.ndarray:
+        """Return the mean log odds. `known`: float [n, len(_KNOWN)]."""
+        cut = len(self.columns)
+        return (
+            words[:, self.columns] @ self.weights[:, :cut].mean(axis=0)
+            + known @ self.weights[:, cut:].mean(axis=0)
+            + self.intercepts.mean()
+        )
+
+
+@dataclass
+class Fold:
+    """The models of one fold: the words' regression (stage 1 only) and the trees."""
+
+    trees: list[Any]
+    words: WordModel | None = None
+
+    def scores(self, features: np.ndarray) -> np.ndarray:
+        """Return the mean log odds of the trees."""
+        if not len(features):
+            return np.empty(0)
+        return np.mean([tree.predict(features, raw_score=True, num_threads=1) for tree in self.trees], axis=0)
+
+
+class CatalogLinker:
+    """Links two catalogs. Make it with `fit`, keep it with `save` and `load`."""
+
+    def __init__(self, config: LinkerConfig | None = None):
+        self.config = config or LinkerConfig()
+        self.threshold = 0.5
+        self.platt = (1.0, 0.0)
+        self.stages: tuple[list[Fold], list[Fold]] = ([], [])
+
+    def fit(self, left: pd.DataFrame, right: pd.DataFrame, labelled: pd.DataFrame) -> CatalogLinker:
+        """Learn from `labelled` (left_id, right_id, label) how records of `left` and `right` (`read_records`) belong.
+
+        Raises InputError for tables that cannot be read and for labelled pairs of unknown records, and where there
+        are fewer than two matches or two others to learn from. The same input and seed give the same linker.
+        """
+        self._prepare(left, right)
+        labels = check_labels(labelled)
+        at_left, at_right = self._positions(labelled)
+        self._learn(at_left, at_right, labels)
+        return self
+
+    def _prepare(self, left: pd.DataFrame, right: pd.DataFrame) -> None:
+        self.tables = (left.reset_index(drop=True), right.reset_index(drop=True))
+        (self.left_ids, ours), (self.right_ids, theirs) = read_records(left, "left"), read_records(right, "right")
+        self.space = PairSpace.of(ours, theirs, self.config.depth)
+        self._places = tuple({value: i for i, value in enumerate(ids)} for ids in (self.left_ids, self.right_ids))
+
+    def _positions(self, pairs: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+        """Return positions of both records of each pair. Raises InputError for unknown ids."""
+        found, problems = [], []
+        for column, places in zip(("left_id", "right_id"), self._places, strict=True):
+            values = _texts(pairs[column])
+            at = np.array([places.get(value, -1) for value in values], np.int64)
+            problems += [
+                Problem("pairs", "the id of a record", f"'{values[i]}'", row=int(i) + 2, column=column)
+                for i in np.flatnonzero(at < 0)
+            ]
+            found.append(at)
+        if problems:
+            raise InputError(problems)
+        return found[0], found[1]
+
+    # ---- learning ----------------------------------------------------------------------------------------------------
+
+    def _learn(self, left: np.ndarray, right: np.ndarray, labels: np.ndarray) -> None:
+        pairs, at = self.space.pairs(left, right)
+        target = np.full(len(pairs), -1, np.int8)
+        target[at] = labels
+        features, names = self.space.features(pairs)
+        given = np.flatnonzero(target >= 0)
+        label = target[given].astype(np.int64)
+        fold = np.full(len(pairs), -1)
+        fold[given] = stratified_folds(label, self.config.folds, self.config.seed)
+        words, known = self.space.words(pairs), _known(features, names)
+        first, scores = self._stage(pairs, fold, target, lambda k: self._first(k, fold, target, features, words, known))
+        competing = with_competition(pairs, features, scores)
+        second, scores = self._stage(pairs, fold, target, lambda k: self._second(k, fold, target, competing))
+        self.stages = (first, second)
+        self.out_of_fold = pd.DataFrame({"left": pairs.left[given], "right": pairs.right[given], "label": label})
+        self.platt = platt(scores[given], label)
+        probability = self._probability(scores)
+        self.out_of_fold["probability"] = probability[given]
+        self.threshold = best_threshold(probability[given], label)
+
+    def _stage(
+        self, pairs: Pairs, fold: np.ndarray, target: np.ndarray, grow: Callable[[int], tuple[Fold, np.ndarray]]
+    ) -> tuple[list[Fold], np.ndarray]:
+        """Return the folds' models and every pair's score: of a labelled pair by the fold that did not see it."""
+        with ThreadPoolExecutor(max(self.config.threads, 1)) as pool:
+            grown = list(pool.map(grow, range(int(fold.max()) + 1)))
+        every = np.stack([scores for _, scores in grown])
+        scores = every.mean(axis=0)
+        labelled = np.flatnonzero(fold >= 0)
+        scores[labelled] = every[fold[labelled], labelled]
+        return [one for one, _ in grown], scores
+
+    def _first(
+        self,
+        k: int,
+        fold: np.ndarray,
+        target: np.ndarray,
+        features: np.ndarray,
+        words: sparse.csr_matrix,
+        known: np.ndarray,
+    ) -> tuple[Fold, np.ndarray]:
+        config = self.config
+        train = np.flatnonzero((fold >= 0) & (fold != k))
+        model, inner = fit_words(words[train], known[train], target[train], config, config.seed * 100 + k)
+        scores = model.scores(words, known)
+        scores[train] = inner
+        seen = np.column_stack([features, scores.astype(np.float32)])
+        made = Fold(self._trees(seen[train], target[train], 1, k), model)
+        # The word score of pairs outside the fold's training is the model's own, as it will be for new pairs.
+        return made, made.scores(seen)
+
+    def _second(self, k: int, fold: np.ndarray, target: np.ndarray, competing: np.ndarray) -> tuple[Fold, np.ndarray]:
+        train = np.flatnonzero((fold >= 0) & (fold != k))
+        made = Fold(self._trees(competing[train], target[train], 2, k))
+        return made, made.scores(competing)
+
+    def _trees(self, features: np.ndarray, label: np.ndarray, stage: int, k: int) -> list[Any]:
+        """Grow boosted trees with searched splits and with random ones (Geurts et al. 2006); they err differently."""
+        import lightgbm
+
+        config = self.config
+        parameters = {
+            "objective": "binary",
+            "num_leaves": config.leaves,
+            "learning_rate": config.learning_rate,
+            "min_data_in_leaf": config.least_in_leaf,
+            "feature_fraction": config.feature_share,
+            "bagging_fraction": config.row_share,
+            "bagging_freq": 1,
+            "lambda_l2": config.leaf_penalty,
+            "num_threads": 1,
+            "seed": config.seed * 1000 + stage * 100 + k,
+            "deterministic": True,
+            "force_row_wise": True,
+            "verbose": -1,
+        }
+        grown = []
+        for random_splits, rounds in ((False, config.rounds), (True, 2 * config.rounds)):
+            data = lightgbm.Dataset(features, label)
+            grown.append(lightgbm.train({**parameters, "extra_trees": random_splits}, data, rounds))
+        return grown
+
+    # ---- using -------------------------------------------------------------------------------------------------------
+
+    def _scores(self, pairs: Pairs) -> np.ndarray:
+        """Return log odds by all folds' models."""
+        features, names = self.space.features(pairs)
+        words, known = self.space.words(pairs), _known(features, names)
+        first, second = self.stages
+        scores = np.mean(
+            [
+                one.scores(np.column_stack([features, one.words.scores(words, known).astype(np.float32)]))
+                for one in first
+                if one.words is not None
+            ],
+            axis=0,
+        )
+        competing = with_competition(pairs, features, scores)
+        return np.mean([one.scores(competing) for one in second], axis=0)
+
+    def _probability(self, scores: np.ndarray) -> np.ndarray:
+        slope, intercept = self.platt
+        return 1 / (1 + np.exp(-(slope * scores + intercept)))
+
+    def predict(self, pairs: pd.DataFrame) -> np.ndarray:
+        """Return the probability that each pair (left_id, right_id) is a match; it does not depend on the other pairs.
+
+        Raises InputError for an unknown id.
+        """
+        if not len(pairs):
+            return np.empty(0)
+        every, at = self.space.pairs(*self._positions(pairs))
+        return self._probability(self._scores(every))[at]
+
+    def link(self, one_to_one: bool = True, threshold: float | None = None) -> pd.DataFrame:
+        """Return the links over both whole catalogs: left_id, right_id, probability, best first.
+
+        All candidate pairs from `threshold` on (default: the fitted one). `one_to_one`: a record takes part in one link
+        at most; the assignment with the largest sum of (probability - threshold), Hungarian method.
+        """
+        every, _ = self.space.pairs(np.empty(0, np.int64), np.empty(0, np.int64))
+        probability = self._probability(self._scores(every))
+        keep = choose(every.left, every.right, probability, self._least(threshold), one_to_one)
+        order = keep[np.lexsort((every.right[keep], every.left[keep], -probability[keep]))]
+        return pd.DataFrame(
+            {
+                "left_id": self.left_ids[every.left[order]],
+                "right_id": self.right_ids[every.right[order]],
+                "probability": probability[order],
+            }
+        )
+
+    def _least(self, threshold: float | None) -> float:
+        return self.threshold if threshold is None else threshold
+
+    def candidates(self, depth: int, back: bool = False) -> pd.DataFrame:
+        """Return each left record's `depth` best right records by names only (`back`: each right record's): left_id,
+        right_id, score.
+        """
+        left, right, score = retrieve(self.space.views["name"], depth, back)
+        return pd.DataFrame({"left_id": self.left_ids[left], "right_id": self.right_ids[right], "score": score})
+
+    # ---- persistence -------------------------------------------------------------------------------------------------
+
+    def save(self, directory: Path) -> None:
+        """Write the tables as parquet, the trees as LightGBM's text, the rest as JSON and npz; nothing is pickled."""
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, table in zip(("left", "right"), self.tables, strict=True):
+            table.astype("string").to_parquet(directory / f"{name}.parquet", index=False)
+        described = {
+            "format": FORMAT,
+            "config": asdict(self.config),
+            "threshold": self.threshold,
+            "platt": list(self.platt),
+            "folds": len(self.stages[0]),
+            "trees": len(self.stages[0][0].trees) if self.stages[0] else 0,
+        }
+        for number, stage in enumerate(self.stages, 1):
+            for k, fold in enumerate(stage):
+                for i, tree in enumerate(fold.trees):
+                    (directory / f"stage{number}_{k}_{i}.txt").write_text(tree.model_to_string())
+                if fold.words is not None:
+                    np.savez(directory / f"words_{k}.npz", **asdict(fold.words))
+        (directory / "linker.json").write_text(json.dumps(described, indent=2, sort_keys=True))
+
+    @classmethod
+    def load(cls, directory: Path) -> CatalogLinker:
+        """Read what `save` wrote. Raises ValueError where another version wrote it."""
+        import lightgbm
+
+        raw = json.loads((directory / "linker.json").read_text())
+        if raw["format"] != FORMAT:
+            raise ValueError(f"the linker in {directory} has format {raw['format']}, this version reads {FORMAT}")
+        made = cls(LinkerConfig(**raw["config"]))
+        made._prepare(*(pd.read_parquet(directory / f"{name}.parquet") for name in ("left", "right")))
+        made.threshold, made.platt = raw["threshold"], (raw["platt"][0], raw["platt"][1])
+
+        def fold(number: int, k: int) -> Fold:
+            trees = [
+                lightgbm.Booster(model_str=(directory / f"stage{number}_{k}_{i}.txt").read_text())
+                for i in range(raw["trees"])
+            ]
+            if number == 2:
+                return Fold(trees)
+            with np.load(directory / f"words_{k}.npz", allow_pickle=False) as arrays:
+                return Fold(trees, WordModel(arrays["columns"], arrays["weights"], arrays["intercepts"]))
+
+        made.stages = ([fold(1, k) for k in range(raw["folds"])], [fold(2, k) for k in range(raw["folds"])])
+        return made
+
+
+# ---- pure parts ------------------------------------------------------------------------------------------------------
+
+
+def check_labels(labelled: pd.DataFrame) -> np.ndarray:
+    """Return labels as integers. Raises InputError for others than 0 and 1, and for fewer than two of either."""
+    labels = pd.to_numeric(labelled["label"], errors="coerce").to_numpy()
+    wrong = np.flatnonzero(~np.isin(labels, (0, 1)))
+    if len(wrong):
+        raise InputError(
+            [Problem("pairs", "1 or 0", f"'{labelled['label'].iloc[i]}'", int(i) + 2, "label") for i in wrong]
+        )
+    labels = labels.astype(np.int64)
+    for value, what in ((1, "matches"), (0, "pairs that do not match")):
+        if (labels == value).sum() < 2:
+            raise InputError(Problem("pairs", f"at least two {what}", str(int((labels == value).sum())), None, "label"))
+    return labels
+
+
+def stratified_folds(label: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """Return a fold of each pair, matches and others spread evenly; never more folds than either of them has pairs."""
+    folds = max(2, min(folds, int(label.sum()), int((1 - label).sum())))
+    rng = np.random.default_rng(seed)
+    out = np.empty(len(label), np.int64)
+    for value in (0, 1):
+        members = np.flatnonzero(label == value)
+        out[members] = rng.permutation(len(members)) % folds
+    return out
+
+
+def fit_words(
+    words: sparse.csr_matrix, known: np.ndarray, label: np.ndarray, config: LinkerConfig, seed: int
+) -> tuple[WordModel, np.ndarray]:
+    """Return the word regressions of these pairs, and each pair's score by the one that did not see it."""
+    from sklearn.linear_model import LogisticRegression
+
+    columns = np.flatnonzero(np.asarray((words > 0).sum(axis=0)).ravel() >= config.least_word_pairs)
+    rows = sparse.hstack([words[:, columns], sparse.csr_matrix(known)]).tocsr()
+    fold = stratified_folds(label.astype(np.int64), config.folds, seed)
+    scores, weights, intercepts = np.empty(len(label)), [], []
+    for k in range(fold.max() + 1):
+        out = fold == k
+        model = LogisticRegression(C=config.word_strength, solver="liblinear", max_iter=300, random_state=seed)
+        model.fit(rows[~out], label[~out])
+        scores[out] = model.decision_function(rows[out])
+        weights.append(model.coef_[0])
+        intercepts.append(float(model.intercept_[0]))
+    return WordModel(columns, np.array(weights), np.array(intercepts)), scores
+
+
+def with_competition(pairs: Pairs, features: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Return the features with the score, its standing among the rivals and the rivals' summed probability."""
+    probability = 1 / (1 + np.exp(-scores))
+    summed = [
+        np.bincount(of, np.where(pairs.rival, probability, 0))[of] - np.where(pairs.rival, probability, 0)
+        for of in (pairs.left, pairs.right)
+    ]
+    columns = [scores, *rivals(pairs, scores).values(), *summed]
+    return np.column_stack([features, *(column.astype(np.float32) for column in columns)])
+
+
+def platt(scores: np.ndarray, label: np.ndarray) -> tuple[float, float]:
+    """Return slope and intercept of the logistic curve through the scores."""
+    from sklearn.linear_model import LogisticRegression
+
+    model = LogisticRegression(C=1e6).fit(scores[:, None], label)
+    return float(model.coef_[0, 0]), float(model.intercept_[0])
+
+
+def best_threshold(probability: np.ndarray, label: np.ndarray) -> float:
+    """Return the probability from which on calling a pair a match has the best F1: midway to the next lower one."""
+    order = np.argsort(-probability, kind="stable")
+    right = np.cumsum(label[order])
+    f1 = 2 * right / (np.arange(1, len(label) + 1) + label.sum())
+    ends = np.append(probability[order][1:] != probability[order][:-1], True)
+    best = int(np.argmax(np.where(ends, f1, -1)))
+    following = probability[order[best + 1]] if best + 1 < len(order) else 0.0
+    return float((probability[order[best]] + following) / 2)
+
+
+def choose(
+    left: np.ndarray, right: np.ndarray, probability: np.ndarray, threshold: float, one_to_one: bool
+) -> np.ndarray:
+    """Return the positions of the pairs that become links (see `CatalogLinker.link`)."""
+    keep = np.flatnonzero(probability >= threshold)
+    if not one_to_one or not len(keep):
+        return keep
+    from scipy.optimize import linear_sum_assignment
+    from scipy.sparse.csgraph import connected_components
+
+    ours, left_at = np.unique(left[keep], return_inverse=True)
+    theirs, right_at = np.unique(right[keep], return_inverse=True)
+    n = len(ours) + len(theirs)
+    edges = sparse.csr_matrix((np.ones(len(keep)), (left_at, len(ours) + right_at)), shape=(n, n))
+    _, component = connected_components(edges, directed=False)
+    gain = probability[keep] - threshold + 1e-9
+    taken = []
+    order = np.argsort(component[left_at], kind="stable")
+    for part in np.split(order, np.flatnonzero(np.diff(component[left_at][order])) + 1):
+        rows, at_row = np.unique(left_at[part], return_inverse=True)
+        cols, at_col = np.unique(right_at[part], return_inverse=True)
+        worth = np.zeros((len(rows), len(cols)))
+        place = np.full(worth.shape, -1)
+        worth[at_row, at_col], place[at_row, at_col] = gain[part], part
+        found = place[linear_sum_assignment(worth, maximize=True)]
+        taken.append(found[found >= 0])
+    return np.sort(keep[np.concatenate(taken)])
+
+
+def _known(features: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    return _KNOWN_SCALE * np.nan_to_num(features[:, [names.index(name) for name in _KNOWN]]).astype(np.float64)

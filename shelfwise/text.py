@@ -60,6 +60,13 @@ _NUMBER_UNIT = re.compile(
     + "|".join(sorted(map(re.escape, _UNIT_OF), key=len, reverse=True))
     + r")(?!\w)"
 )
+# Several of one size, in three ways of writing: "6x330ml", "330 ml x 6" and "case of 6" all hold "6pk".
+_SIZES = "|".join(
+    sorted((re.escape(s) for u in ("ml", "cl", "l", "oz", "g", "kg", "lb") for s in _UNITS[u]), key=len)[::-1]
+)
+_TIMES_SIZE = re.compile(rf"(?<![\w.,/])(\d{{1,3}})\s*x\s*(?=\d+(?:\.\d+)?[\s-]*(?:{_SIZES})(?!\w))")
+_SIZE_TIMES = re.compile(rf"(?<![\w.,/])(\d+(?:\.\d+)?[\s-]*(?:{_SIZES}))\s*x\s*(\d{{1,3}})(?![\w.,])")
+_PACK_OF = re.compile(r"(?<![\w-])(?:pack|pk|case|box|set|crate|tray)s? of (\d{1,3})(?![\w.,])")
 # Volumes and weights that mean the same are written the same: 75cl and .75L are 750ml; 1kg is 1000g.
 _TO_BASE = {"cl": ("ml", 10.0), "l": ("ml", 1000.0), "kg": ("g", 1000.0), "tb": ("gb", 1000.0)}
 # First characters of UTF-8 sequences that were read as Windows-1252 (Latin, Greek, Cyrillic, punctuation, emoji).
@@ -105,8 +112,8 @@ def normalise(title: str) -> str:
 
     Steps, in order: repair of mis-decoded UTF-8 ("CafÃ©"), Unicode NFKC, look-alike letters folded to Latin in
     words that also hold Latin letters or nothing but look-alikes, accents removed, control characters removed, lower
-    case, decimal marks and units made uniform ("0,75 L", "75cl" and ".75ltr" all become "750ml"), punctuation other
-    than that inside numbers and codes turned into space, white space collapsed.
+    case, decimal marks and units made uniform ("0,75 L", "75cl" and ".75ltr" all become "750ml"; "6x33cl" and "case of
+    6 330ml" hold "6pk"), punctuation other than that inside numbers and codes turned into space, white space collapsed.
 
     Raises nothing: any string has a normal form, possibly the empty one.
     """
@@ -125,6 +132,10 @@ def normalise(title: str) -> str:
     text = _THOUSANDS.sub("", text)
     text = _DECIMAL_COMMA.sub(".", text)
     text = _LEADING_DOT.sub("0.", text)
+    if "x" in text:
+        text = _SIZE_TIMES.sub(r"\2pk \1", _TIMES_SIZE.sub(r"\1pk ", text))
+    if " of " in text:
+        text = _PACK_OF.sub(r"\1pk", text)
     text = _NUMBER_UNIT.sub(_canonical_unit, text)
     text = _LONE_MARKS.sub(" ", _SEPARATORS.sub(" ", text))
     # A plus at the end is part of a name ("S8+"), at the start it is not.

@@ -19,7 +19,6 @@ fitted on those scores, over all labelled pairs given. A known match of a record
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -34,10 +33,10 @@ from shelfwise.errors import InputError, Problem
 from shelfwise.matching.link_features import Pairs, PairSpace, Records, retrieve, rivals
 
 FORMAT = 1
+LEAST_LABELLED = 10
 ID = "id"
 NAME_COLUMNS = ("name", "title", "product_name", "product_title")
 PRICE = "price"
-_NUMBER = re.compile(r"\d[\d.,\s]*")
 _KNOWN = "name_mean", "name_ngrams_both"  # what the word regression is told of the pair besides its words
 _KNOWN_SCALE = 6.0  # so that the penalty on their weights is about that on the words'
 
@@ -46,7 +45,7 @@ _KNOWN_SCALE = 6.0  # so that the penalty on their weights is about that on the 
 class LinkerConfig:
     """How candidates are found and trees are grown. `threads` folds are fitted at a time, each by one thread."""
 
-    depth: int = 10
+    depth: int = 8
     folds: int = 5
     rounds: int = 300
     leaves: int = 15
@@ -65,26 +64,24 @@ class LinkerConfig:
 
 
 def name_column(columns: Sequence[str], file: str = "table") -> str:
-    """Return which column holds the names. Raises InputError where none does."""
-    for name in NAME_COLUMNS:
-        if name in columns:
+    """Return which column holds the names: one of `NAME_COLUMNS`, or the first column that may.
+
+    Raises InputError where there is nothing but ids and prices.
+    """
+    for name in (*NAME_COLUMNS, *columns):
+        if name in columns and name not in (ID, PRICE):
             return name
     raise InputError(Problem(file, f"a column {' or '.join(NAME_COLUMNS[:2])}", ", ".join(columns), row=1))
 
 
-def parse_price(text: object) -> float:
-    """Return the number in "$1,299.99", "1.299,99 EUR" or "1299"; NaN where there is none."""
-    found = _NUMBER.search("" if text is None else str(text))
-    if not found:
-        return float("nan")
-    number = re.sub(r"\s", "", found.group()).rstrip(".,")
-    if "," in number and number.rfind(",") > number.rfind("."):
-        decimals = len(number) - number.rfind(",") - 1
-        number = number.replace(".", "")
-        number = number.replace(",", "." if decimals != 3 and number.count(",") == 1 else "")
-    elif number.count(".") > 1:
-        number = number.replace(".", "")
-    return float(number.replace(",", ""))
+def _prices(column: Sequence[str]) -> np.ndarray:
+    """Return prices, NaN where there is none or what is there is no price."""
+    from shelfwise.contract.columns import parse_price, prefers_comma
+
+    upper = [value.upper() for value in column]
+    comma = prefers_comma(upper)
+    found = (parse_price(value, comma) for value in upper)
+    return np.array([np.nan if price is None else price for price in found])
 
 
 def read_records(table: pd.DataFrame, file: str = "table") -> tuple[np.ndarray, Records]:
@@ -106,9 +103,9 @@ def read_records(table: pd.DataFrame, file: str = "table") -> tuple[np.ndarray, 
     if problems:
         raise InputError(problems)
     others = [column for column in columns if column not in (ID, name, PRICE)]
-    prices = [parse_price(value) for value in _texts(table[PRICE])] if PRICE in columns else [np.nan] * len(table)
+    prices = _prices(_texts(table[PRICE])) if PRICE in columns else np.full(len(table), np.nan)
     attributes = {column: _texts(table[column]) for column in others}
-    return ids.to_numpy(str), Records.read(_texts(table[name]), attributes, np.array(prices))
+    return ids.to_numpy(str), Records.read(_texts(table[name]), attributes, prices)
 
 
 def _texts(column: pd.Series) -> list[str]:
@@ -158,17 +155,28 @@ class CatalogLinker:
         self.threshold = 0.5
         self.platt = (1.0, 0.0)
         self.stages: tuple[list[Fold], list[Fold]] = ([], [])
+        self.out_of_fold = pd.DataFrame()
+        self.report: dict[str, int] = {}
 
     def fit(self, left: pd.DataFrame, right: pd.DataFrame, labelled: pd.DataFrame) -> CatalogLinker:
         """Learn from `labelled` (left_id, right_id, label) how records of `left` and `right` (`read_records`) belong.
 
+        A pair that is given twice counts once; one that is labelled both ways is left out and counted in `report`.
         Raises InputError for tables that cannot be read and for labelled pairs of unknown records, and where there
-        are fewer than two matches or two others to learn from. The same input and seed give the same linker.
+        are fewer than `LEAST_LABELLED` matches or others to learn from. The same input and seed give the same linker.
         """
         self._prepare(left, right)
         labels = check_labels(labelled)
         at_left, at_right = self._positions(labelled)
-        self._learn(at_left, at_right, labels)
+        pairs = pd.DataFrame({"left": at_left, "right": at_right, "label": labels}).drop_duplicates()
+        contradictory = pairs.duplicated(["left", "right"], keep=False)
+        self.report = {"labelled": int((~contradictory).sum()), "contradictory": int(contradictory.sum()) // 2}
+        pairs = pairs[~contradictory]
+        for value, what in ((1, "matches"), (0, "pairs that do not match")):
+            count = int((pairs["label"] == value).sum())
+            if count < LEAST_LABELLED:
+                raise InputError(Problem("pairs", f"at least {LEAST_LABELLED} {what}", str(count), column="label"))
+        self._learn(pairs["left"].to_numpy(), pairs["right"].to_numpy(), pairs["label"].to_numpy())
         return self
 
     def _prepare(self, left: pd.DataFrame, right: pd.DataFrame) -> None:
@@ -204,19 +212,24 @@ class CatalogLinker:
         fold = np.full(len(pairs), -1)
         fold[given] = stratified_folds(label, self.config.folds, self.config.seed)
         words, known = self.space.words(pairs), _known(features, names)
-        first, scores = self._stage(pairs, fold, target, lambda k: self._first(k, fold, target, features, words, known))
-        competing = with_competition(pairs, features, scores)
-        second, scores = self._stage(pairs, fold, target, lambda k: self._second(k, fold, target, competing))
+        first, first_scores = self._stage(fold, lambda k: self._first(k, fold, target, features, words, known))
+        competing = with_competition(pairs, features, first_scores)[given]
+        fold, target = fold[given], target[given]
+        second, scores = self._stage(fold, lambda k: self._second(k, fold, target, competing))
         self.stages = (first, second)
-        self.out_of_fold = pd.DataFrame({"left": pairs.left[given], "right": pairs.right[given], "label": label})
-        self.platt = platt(scores[given], label)
-        probability = self._probability(scores)
-        self.out_of_fold["probability"] = probability[given]
-        self.threshold = best_threshold(probability[given], label)
+        self.platt = platt(scores, label)
+        self.out_of_fold = pd.DataFrame(
+            {
+                "left": pairs.left[given],
+                "right": pairs.right[given],
+                "label": label,
+                "first": first_scores[given],
+                "probability": self._probability(scores),
+            }
+        )
+        self.threshold = best_threshold(self.out_of_fold["probability"].to_numpy(), label)
 
-    def _stage(
-        self, pairs: Pairs, fold: np.ndarray, target: np.ndarray, grow: Callable[[int], tuple[Fold, np.ndarray]]
-    ) -> tuple[list[Fold], np.ndarray]:
+    def _stage(self, fold: np.ndarray, grow: Callable[[int], tuple[Fold, np.ndarray]]) -> tuple[list[Fold], np.ndarray]:
         """Return the folds' models and every pair's score: of a labelled pair by the fold that did not see it."""
         with ThreadPoolExecutor(max(self.config.threads, 1)) as pool:
             grown = list(pool.map(grow, range(int(fold.max()) + 1)))
@@ -238,11 +251,10 @@ class CatalogLinker:
         config = self.config
         train = np.flatnonzero((fold >= 0) & (fold != k))
         model, inner = fit_words(words[train], known[train], target[train], config, config.seed * 100 + k)
-        scores = model.scores(words, known)
-        scores[train] = inner
-        seen = np.column_stack([features, scores.astype(np.float32)])
+        said = model.scores(words, known)
+        said[train] = inner
+        seen = np.column_stack([features, said.astype(np.float32)])
         made = Fold(self._trees(seen[train], target[train], 1, k), model)
-        # The word score of pairs outside the fold's training is the model's own, as it will be for new pairs.
         return made, made.scores(seen)
 
     def _second(self, k: int, fold: np.ndarray, target: np.ndarray, competing: np.ndarray) -> tuple[Fold, np.ndarray]:
@@ -281,18 +293,31 @@ class CatalogLinker:
     def _scores(self, pairs: Pairs) -> np.ndarray:
         """Return log odds by all folds' models."""
         features, names = self.space.features(pairs)
-        words, known = self.space.words(pairs), _known(features, names)
-        first, second = self.stages
-        scores = np.mean(
-            [
-                one.scores(np.column_stack([features, one.words.scores(words, known).astype(np.float32)]))
-                for one in first
-                if one.words is not None
-            ],
-            axis=0,
-        )
+        scores = self._first_scores(pairs, features, names)
         competing = with_competition(pairs, features, scores)
-        return np.mean([one.scores(competing) for one in second], axis=0)
+        return np.mean([one.scores(competing) for one in self.stages[1]], axis=0)
+
+    def _first_scores(self, pairs: Pairs, features: np.ndarray, names: Sequence[str]) -> np.ndarray:
+        """Return stage 1's log odds; of a labelled pair those of the fold that did not see its label.
+
+        Otherwise a known match would push the other pairs of its records down further than an unknown one.
+        """
+        words, known = self.space.words(pairs), _known(features, names)
+        each = []
+        for one in self.stages[0]:
+            said = one.words.scores(words, known) if one.words is not None else np.zeros(len(pairs))
+            each.append(one.scores(np.column_stack([features, said.astype(np.float32)])))
+        scores = np.mean(each, axis=0)
+        at, known_at = self._labelled_among(pairs)
+        scores[at] = self.out_of_fold["first"].to_numpy()[known_at]
+        return scores
+
+    def _labelled_among(self, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
+        """Return which of the pairs were labelled in fitting, and where they stand in `out_of_fold`."""
+        width = np.int64(max(len(self.space.right), 1))
+        labelled = self.out_of_fold["left"].to_numpy() * width + self.out_of_fold["right"].to_numpy()
+        _, at, known_at = np.intersect1d(pairs.left * width + pairs.right, labelled, True, return_indices=True)
+        return at, known_at
 
     def _probability(self, scores: np.ndarray) -> np.ndarray:
         slope, intercept = self.platt
@@ -308,26 +333,42 @@ class CatalogLinker:
         every, at = self.space.pairs(*self._positions(pairs))
         return self._probability(self._scores(every))[at]
 
-    def link(self, one_to_one: bool = True, threshold: float | None = None) -> pd.DataFrame:
-        """Return the links over both whole catalogs: left_id, right_id, probability, best first.
+    def scored(self, out_of_fold: bool = False) -> pd.DataFrame:
+        """Return all candidate pairs of both whole catalogs: left_id, right_id, probability.
 
-        All candidate pairs from `threshold` on (default: the fitted one). `one_to_one`: a record takes part in one link
-        at most; the assignment with the largest sum of (probability - threshold), Hungarian method.
+        `out_of_fold`: a labelled pair has the probability by models that did not see its label, as evaluation needs.
         """
         every, _ = self.space.pairs(np.empty(0, np.int64), np.empty(0, np.int64))
         probability = self._probability(self._scores(every))
-        keep = choose(every.left, every.right, probability, self._least(threshold), one_to_one)
-        order = keep[np.lexsort((every.right[keep], every.left[keep], -probability[keep]))]
+        if out_of_fold:
+            at, known_at = self._labelled_among(every)
+            probability[at] = self.out_of_fold["probability"].to_numpy()[known_at]
         return pd.DataFrame(
             {
-                "left_id": self.left_ids[every.left[order]],
-                "right_id": self.right_ids[every.right[order]],
-                "probability": probability[order],
+                "left_id": self.left_ids[every.left],
+                "right_id": self.right_ids[every.right],
+                "probability": probability,
             }
         )
 
-    def _least(self, threshold: float | None) -> float:
-        return self.threshold if threshold is None else threshold
+    def link(
+        self, one_to_one: bool = True, threshold: float | None = None, scored: pd.DataFrame | None = None
+    ) -> pd.DataFrame:
+        """Return the links over both whole catalogs: left_id, right_id, probability, best first.
+
+        All candidate pairs from `threshold` on (default: the fitted one). `one_to_one`: a record takes part in one link
+        at most (`choose`). `scored`: the pairs to choose from, default `scored()`.
+        """
+        pairs = self.scored() if scored is None else scored
+        least = self.threshold if threshold is None else threshold
+        keep = choose(
+            pairs["left_id"].to_numpy(),
+            pairs["right_id"].to_numpy(),
+            pairs["probability"].to_numpy(),
+            least,
+            one_to_one,
+        )
+        return pairs.iloc[keep].sort_values(["probability", "left_id", "right_id"], ascending=[False, True, True])
 
     def candidates(self, depth: int, back: bool = False) -> pd.DataFrame:
         """Return each left record's `depth` best right records by names only (`back`: each right record's): left_id,
@@ -343,11 +384,13 @@ class CatalogLinker:
         directory.mkdir(parents=True, exist_ok=True)
         for name, table in zip(("left", "right"), self.tables, strict=True):
             table.astype("string").to_parquet(directory / f"{name}.parquet", index=False)
+        self.out_of_fold.to_parquet(directory / "out_of_fold.parquet", index=False)
         described = {
             "format": FORMAT,
             "config": asdict(self.config),
             "threshold": self.threshold,
             "platt": list(self.platt),
+            "report": self.report,
             "folds": len(self.stages[0]),
             "trees": len(self.stages[0][0].trees) if self.stages[0] else 0,
         }
@@ -370,6 +413,7 @@ class CatalogLinker:
         made = cls(LinkerConfig(**raw["config"]))
         made._prepare(*(pd.read_parquet(directory / f"{name}.parquet") for name in ("left", "right")))
         made.threshold, made.platt = raw["threshold"], (raw["platt"][0], raw["platt"][1])
+        made.report, made.out_of_fold = raw["report"], pd.read_parquet(directory / "out_of_fold.parquet")
 
         def fold(number: int, k: int) -> Fold:
             trees = [
@@ -389,18 +433,13 @@ class CatalogLinker:
 
 
 def check_labels(labelled: pd.DataFrame) -> np.ndarray:
-    """Return labels as integers. Raises InputError for others than 0 and 1, and for fewer than two of either."""
+    """Return labels as integers. Raises InputError for others than 0 and 1."""
     labels = pd.to_numeric(labelled["label"], errors="coerce").to_numpy()
     wrong = np.flatnonzero(~np.isin(labels, (0, 1)))
     if len(wrong):
-        raise InputError(
-            [Problem("pairs", "1 or 0", f"'{labelled['label'].iloc[i]}'", int(i) + 2, "label") for i in wrong]
-        )
-    labels = labels.astype(np.int64)
-    for value, what in ((1, "matches"), (0, "pairs that do not match")):
-        if (labels == value).sum() < 2:
-            raise InputError(Problem("pairs", f"at least two {what}", str(int((labels == value).sum())), None, "label"))
-    return labels
+        found = labelled["label"].tolist()
+        raise InputError([Problem("pairs", "1 or 0", f"'{found[i]}'", int(i) + 2, "label") for i in wrong])
+    return labels.astype(np.int64)
 
 
 def stratified_folds(label: np.ndarray, folds: int, seed: int) -> np.ndarray:
@@ -467,7 +506,11 @@ def best_threshold(probability: np.ndarray, label: np.ndarray) -> float:
 def choose(
     left: np.ndarray, right: np.ndarray, probability: np.ndarray, threshold: float, one_to_one: bool
 ) -> np.ndarray:
-    """Return the positions of the pairs that become links (see `CatalogLinker.link`)."""
+    """Return the positions of the pairs that become links: those from `threshold` on.
+
+    `one_to_one`: of them, for each record one at most: the assignment with the largest sum of (probability -
+    threshold), by the Hungarian method (Kuhn 1955) in each connected part of the graph.
+    """
     keep = np.flatnonzero(probability >= threshold)
     if not one_to_one or not len(keep):
         return keep

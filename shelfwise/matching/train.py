@@ -101,7 +101,7 @@ class EncoderConfig:
     base: str | None = None
     """Hugging Face id or local path of a model to fine-tune; None trains tokenizer and model from scratch."""
     vocab_size: int = _OWN
-    """WordPieces at most (from scratch only). A static embedding finds unseen titles better with fewer, shorter ones."""
+    """WordPieces at most (from scratch only). Fewer find unseen titles better in a static embedding."""
     hidden_size: int = _OWN
     """Length of the vectors (from scratch only)."""
     layers: int = 1

@@ -53,8 +53,8 @@ def arm_recall(
 ) -> dict[str, float]:
     """Return the share of lines whose product is among the first 10, 20 and 50 of each arm and of all together.
 
-    `recall_<arm>_at_<k>` for title, word, alias, encoder and fused; of aliases and the encoder the first k names count,
-    which may be fewer products. `recall_gain_of_encoder_arm`: what that arm adds to the candidates that are scored.
+    `recall_<arm>_at_<k>` for title, word, alias, encoder and fused; of aliases the first k count, which may be
+    fewer products. `recall_gain_of_encoder_arm`: what that arm adds to the candidates that are scored.
     At most `SAMPLE` lines with a product of the catalog are measured; empty without any.
     """
     lines = lines[lines["product_id"].isin(set(index.products["product_id"]))]
@@ -101,9 +101,9 @@ def _arms(
         import faiss
 
         flat = faiss.IndexFlatIP(index.embeddings.shape[1])
-        flat.add(index.embeddings)
-        _, near = flat.search(embeddings, min(k, len(index.names)))
-        arms["encoder"] = (np.repeat(np.arange(len(forms)), near.shape[1]), index.name_product[near.ravel()])
+        flat.add(np.ascontiguousarray(index.embeddings[:n]))
+        _, near = flat.search(embeddings, min(k, n))
+        arms["encoder"] = (np.repeat(np.arange(len(forms)), near.shape[1]), near.ravel())
     return arms
 
 

@@ -420,14 +420,10 @@ def build_vectors(embeddings: np.ndarray, config: IndexConfig) -> tuple[Any, dic
         return flat, {"vectors": "exact", "recall_at_10": 1.0}
     sample = np.sort(np.random.default_rng(config.seed).permutation(len(embeddings))[: config.recall_sample])
     _, truth = flat.search(embeddings[sample], 10)
-    inner = faiss.METRIC_INNER_PRODUCT
     graph: Any = None
     stats: dict[str, Any] = {}
-    for bits in (8, 32):
-        if bits == 8:
-            graph = faiss.IndexHNSWSQ(dim, faiss.ScalarQuantizer.QT_8bit, HNSW_LINKS, inner)
-        else:
-            graph = faiss.IndexHNSWFlat(dim, HNSW_LINKS, inner)
+    for bits, storage in ((8, "SQ8"), (32, "Flat")):
+        graph = faiss.index_factory(dim, f"HNSW{HNSW_LINKS},{storage}", faiss.METRIC_INNER_PRODUCT)
         _fill(graph, embeddings)
         stats = {"vectors": f"HNSW{HNSW_LINKS}, {bits} bits", **_search_width(graph, embeddings[sample], truth, config)}
         if stats["recall_at_10"] >= config.recall_wanted:

@@ -51,6 +51,7 @@ BENCHMARKS = (
     Benchmark("synthetic_generation", ("benchmarks.synthetic_generation",)),
     Benchmark("demo", ("benchmarks.demo",)),
     Benchmark("speed", ("benchmarks.speed",)),
+    Benchmark("speed_million", ("benchmarks.speed --products 1000000 --lines 20000 --sample 20",), extra=True),
     Benchmark("tests", ("benchmarks.suite",)),
     Benchmark("synthetic", (SYNTHETIC, "benchmarks.catalog {dir}/synthetic --seeds 1")),
     _pricerunner("pricerunner"),

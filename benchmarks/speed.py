@@ -3,7 +3,9 @@
 By default 100,000 lines in one CSV file against 80,000 synthetic products with 15,000 past mappings, on two cores. The
 catalog is made and a matcher trained first, which is not timed. Then a fresh process loads the matcher and its index,
 reads the file by the data contract, matches it and writes Parquet: the lines per second are over all of that, the
-memory is that process's peak. Beside it, in processes of their own on the same two cores, what people use for this:
+memory is that process's peak. Another process matches 2,000 lines one at a time: how long one takes, and the memory of
+a process with matcher and index loaded. Beside it, in processes of their own on the same two cores, what people use
+for this:
 
 * RapidFuzz `process.cdist` with `token_set_ratio`, on a sample of the lines (it compares every line with every title);
 * TF-IDF of character trigrams within words (scikit-learn), the best product through sparse_dot_topn;
@@ -32,6 +34,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.common import (
+    MB,
     about,
     child_environment,
     emit,
@@ -49,6 +52,7 @@ if TYPE_CHECKING:
 LINES_PER_UPLOAD = 1000
 CDIST_CHUNK = 50
 PLAIN_CHUNK = 500
+SINGLE_LINES, SINGLE_WARM = 2000, 100
 COUNTED = (
     "loading matcher and index with the libraries they need, reading and parsing the CSV file, matching, writing "
     "Parquet; not the start of Python"
@@ -179,6 +183,29 @@ def shelfwise_process(work: Path) -> dict[str, Any]:
         "peak_mb": peak_mb(),
         "stages": {name: stages.seconds.pop(name) for name in ("load", "parse", "match", "write")},
         "inside_match": stages.seconds,
+    }
+
+
+def single_process(work: Path) -> dict[str, Any]:
+    """Match lines one at a time, as somebody who waits for the answer would; return latency and memory."""
+    import psutil
+
+    from shelfwise.contract import parse_upload
+    from shelfwise.matching.index import CatalogIndex
+    from shelfwise.matching.matcher import Matcher
+
+    matcher, index = Matcher.load(work / "matcher"), CatalogIndex.load(work / "index")
+    lines = parse_upload((work / "upload.csv").read_bytes(), "upload.csv", "speed").frame
+    lines = lines.iloc[_spread(len(lines), SINGLE_LINES + SINGLE_WARM)]
+    spent = []
+    for at in range(len(lines)):
+        began = time.perf_counter()
+        matcher.match(lines.iloc[at : at + 1], index)
+        spent.append(time.perf_counter() - began)
+    p50, p99 = np.percentile(spent[SINGLE_WARM:], [50, 99]) * 1000
+    memory = psutil.Process().memory_info().rss / MB
+    return {"one_line_p50_ms": p50, "one_line_p99_ms": p99, "one_line_lines": len(spent) - SINGLE_WARM} | {
+        "loaded_mb": memory
     }
 
 
@@ -317,6 +344,8 @@ def run(given: argparse.Namespace, work: Path) -> dict[str, Any]:
     made = _child(work, "prepare", 0)
     say("Shelfwise")
     ours = _child(work, "shelfwise", 0)
+    say("Shelfwise, one line at a time")
+    ours |= _child(work, "single", 0)
     samples = {"rapidfuzz": given.sample, "tfidf": given.lines, "tfidf_plain": given.sample * 10}
     rivals = {}
     for name, rival in RIVALS.items():
@@ -347,7 +376,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=int, default=0, help="training steps of the encoder; 0: as configured")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--part", choices=["prepare", "shelfwise", *RIVALS], help=argparse.SUPPRESS)
+    parser.add_argument("--part", choices=["prepare", "shelfwise", "single", *RIVALS], help=argparse.SUPPRESS)
     return parser
 
 
@@ -360,6 +389,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             found = prepare(work, **json.loads((work / "settings.json").read_text()))
         elif given.part == "shelfwise":
             found = shelfwise_process(work)
+        elif given.part == "single":
+            found = single_process(work)
         else:
             found = RIVALS[given.part].measure(work, given.sample)
         print(json.dumps(plain(found)), flush=True)

@@ -373,8 +373,10 @@ def _fit(
     steps = min(steps, config.max_steps) if config.max_steps else steps
     passes = -(-(steps + 1) * batch_size * world_size // len(rows))
     every = -(-steps // config.evaluations)
+    logged = max(1, every // 5)
+    every = -(-every // logged) * logged  # a checkpoint keeps no half of a logged loss
     arguments = loop.training_arguments(
-        dataclasses.replace(config, batch_size=batch_size), run_dir, steps, every, validates=task is not None
+        dataclasses.replace(config, batch_size=batch_size), run_dir, steps, every, logged, validates=task is not None
     )
     arguments.batch_sampler = lambda dataset, **_: loop.DistinctProductSampler(rows, batch_size, passes, config.seed)
     reporter = loop.Reporter(METRIC, config.patience, batch_size * world_size, report)

@@ -292,7 +292,7 @@ def mark_complete(checkpoint: Path) -> None:
 
 
 def training_arguments(
-    config: Any, directory: Path, steps: int, every: int, validates: bool
+    config: Any, directory: Path, steps: int, every: int, logged: int, validates: bool
 ) -> SentenceTransformerTrainingArguments:
     """Return the trainer's settings. Everything that phones home or names the machine is off."""
     cuda = torch.cuda.is_available()
@@ -322,7 +322,7 @@ def training_arguments(
         load_best_model_at_end=False,
         metric_for_best_model="mrr" if validates else None,
         greater_is_better=True,
-        logging_steps=max(1, every // 5),
+        logging_steps=logged,
         logging_nan_inf_filter=False,
         disable_tqdm=True,
         report_to=[],

@@ -46,11 +46,20 @@ def held_out_vendors(vendor_ids: pd.Series, seed: int = 0, fold: int = 0) -> set
     return set(sorted(vendor_ids.unique(), key=key)[fold % FOLDS :: FOLDS])
 
 
-def convert(source: Path, out: Path, seed: int = 0, fold: int = 0, withheld: float = 0.0) -> dict[str, int | float]:
+def _share(clusters: pd.Series, share: float, seed: int | str) -> set[str]:
+    """Return this share of the products, those first in the order of a seeded hash."""
+    ordered = sorted(clusters.unique(), key=lambda c: hashlib.sha256(f"{seed}/{c}".encode()).hexdigest())
+    return set(ordered[: round(share * len(ordered))])
+
+
+def convert(
+    source: Path, out: Path, seed: int = 0, fold: int = 0, withheld: float = 0.0, unseen: float = 0.0
+) -> dict[str, int | float]:
     """Write the data directory and return its counts.
 
-    `withheld`: share of the held-out vendors' products that are left out of catalog and mappings; their lines then
-    match nothing (product_id '').
+    `unseen`: share of the held-out vendors' products of which the mappings hold no line; uploads are then of these
+    products only, so that neither vendor nor product has been seen. `withheld`: share of the products in the uploads
+    that are left out of catalog and mappings; their lines then match nothing (product_id '').
     """
     offers = read_offers(source)
     held = offers["vendor_id"].isin(held_out_vendors(offers["vendor_id"], seed, fold))
@@ -62,14 +71,13 @@ def convert(source: Path, out: Path, seed: int = 0, fold: int = 0, withheld: flo
             "category": products["category_label"],
         }
     )
-    removed: set[str] = set()
-    if withheld:
-        ordered = sorted(
-            offers.loc[held, "cluster_id"].unique(), key=lambda c: hashlib.sha256(f"{seed}/{c}".encode()).hexdigest()
-        )
-        removed = set(ordered[: round(withheld * len(ordered))])
-        products = products[~products["product_id"].isin(removed)]
-    history = offers[~held & ~offers["cluster_id"].isin(removed)]
+    uploads = offers[held]
+    apart = _share(uploads["cluster_id"], unseen, f"{seed}/unseen")
+    if apart:
+        uploads = uploads[uploads["cluster_id"].isin(apart)]
+    removed = _share(uploads["cluster_id"], withheld, seed)
+    products = products[~products["product_id"].isin(removed)]
+    history = offers[~held & ~offers["cluster_id"].isin(removed | apart)]
     mappings = pd.DataFrame(
         {
             "vendor_id": history["vendor_id"],
@@ -80,7 +88,6 @@ def convert(source: Path, out: Path, seed: int = 0, fold: int = 0, withheld: flo
     out.mkdir(parents=True, exist_ok=True)
     products.to_csv(out / "products.csv", index=False)
     mappings.to_csv(out / "mappings.csv", index=False)
-    uploads = offers[held]
     for vendor, lines in uploads.groupby("vendor_id", sort=True):
         folder = out / "uploads" / str(vendor)
         folder.mkdir(parents=True, exist_ok=True)
@@ -95,6 +102,7 @@ def convert(source: Path, out: Path, seed: int = 0, fold: int = 0, withheld: flo
         "upload_lines": len(uploads),
         "upload_vendors": int(uploads["vendor_id"].nunique()),
         "withheld": withheld,
+        "unseen": unseen,
         "lines_without_match": int(uploads["cluster_id"].isin(removed).sum()),
     }
     (out / "about.json").write_text(json.dumps(about, indent=2) + "\n")
@@ -109,8 +117,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--fold", type=int, default=0, help="which fifth of the vendors is held out, 0 to 4")
     parser.add_argument("--withheld", type=float, default=0.0, help="share of held-out products missing in the catalog")
+    parser.add_argument("--unseen", type=float, default=0.0, help="share of held-out products without past mappings")
     given = parser.parse_args()
-    print(json.dumps(convert(given.source, given.out, given.seed, given.fold, given.withheld)))
+    print(json.dumps(convert(given.source, given.out, given.seed, given.fold, given.withheld, given.unseen)))
 
 
 if __name__ == "__main__":

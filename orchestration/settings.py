@@ -38,6 +38,9 @@ class Settings(BaseSettings):
     review_recall: float = Field(
         default=0.99, ge=0, le=1, description="guaranteed: share of right answers that are approved or reviewed"
     )
+    clusters: Literal["product", "vendor"] = Field(
+        default="product", description="guaranteed: lines of what count as wrong together; vendor is more careful"
+    )
     no_match_share: float = Field(
         default=0.25, ge=0, lt=1, description="share of lines without a product that thresholds are derived for"
     )

@@ -38,6 +38,7 @@ def build_resources(settings: Settings) -> dict[str, dg.ConfigurableResource | d
             precision_target=settings.precision_target,
             confidence=settings.confidence,
             review_recall=settings.review_recall,
+            clusters=settings.clusters,
             no_match_share=settings.no_match_share,
             approve=settings.approve,
             review=settings.review,

@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 
 from shelfwise.matching.decisions import GUARANTEED, Policy
-from shelfwise.matching.guarantee import Goal
+from shelfwise.matching.guarantee import BY_PRODUCT, Goal
 
 
 class MatchingConfig(dg.ConfigurableResource):
@@ -18,6 +18,7 @@ class MatchingConfig(dg.ConfigurableResource):
     precision_target: float = 0.99
     confidence: float = 0.95
     review_recall: float = 0.99
+    clusters: str = BY_PRODUCT
     no_match_share: float = 0.25
     approve: float = 0.85
     review: float = 0.65
@@ -31,7 +32,7 @@ class MatchingConfig(dg.ConfigurableResource):
 
     def decisions(self) -> Policy:
         """How scores become decisions. Raises ValueError where settings contradict each other."""
-        goal = Goal(self.precision_target, self.confidence, self.review_recall)
+        goal = Goal(self.precision_target, self.confidence, self.review_recall, self.clusters)
         return Policy(self.policy, goal, self.approve, self.review)
 
     def encoder_overrides(self) -> dict[str, Any]:

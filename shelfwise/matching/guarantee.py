@@ -20,6 +20,11 @@ Four things make the promise hold, each measured in tests/unit/test_guarantee.py
   effective number of lines: their number over the design effect of a two-way clustered variance (Cameron, Gelbach and
   Miller 2011), with the correction for few clusters of Korn and Graubard (1998). A threshold with few wrong lines says
   nothing about how they cluster, so the design effect is measured where at least `LEAST_WRONG` lines are wrong.
+  Which clusters is a choice (`Goal.clusters`). By product, the bound is for vendors in the mix of the sample. By
+  product and vendor, it is for another draw of vendors, of which a sample of fifty with one that sent a third of the
+  lines says little. Measured on five folds of PriceRunner at 95 % with 3,000 lines each: by product four folds are
+  certified and each then measured at 0.958 or better, coverage 0.55 over all five; with vendors one fold, coverage
+  0.13. So the first is the default, and `vendor_bound` says beside it what the second would promise.
 * **Too little evidence is an answer**: then the threshold is None, every line goes to review, and `lines_needed` says
   how many labelled lines it would take.
 
@@ -45,21 +50,28 @@ LEAST_SCORE = 0.5  # a line more likely wrong than right is not approved, even w
 LEAST_CLUSTERS = 5  # fewer vendors than this say nothing about vendors
 
 
+BY_PRODUCT, BY_VENDOR = "product", "vendor"
+
+
 @dataclass(frozen=True)
 class Goal:
     """What is promised: precision of approved lines, with which confidence; and how many right answers to keep.
 
-    `recall`: of the lines whose best candidate is right, this share is approved or sent to review.
+    `recall`: of the lines whose best candidate is right, this share is approved or sent to review. `clusters`: lines of
+    what count as wrong together: 'product', or 'vendor' for products and vendors, which is the more careful.
     """
 
     precision: float = 0.99
     confidence: float = 0.95
     recall: float = 0.99
+    clusters: str = BY_PRODUCT
 
     def __post_init__(self) -> None:
         for name in ("precision", "confidence"):
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(f"{name} must be between 0 and 1, not {getattr(self, name)}")
+        if self.clusters not in (BY_PRODUCT, BY_VENDOR):
+            raise ValueError(f"clusters must be {BY_PRODUCT!r} or {BY_VENDOR!r}, not {self.clusters!r}")
         if not 0 <= self.recall <= 1:
             raise ValueError(f"recall must be between 0 and 1, not {self.recall}")
 
@@ -77,7 +89,8 @@ class Certificate:
     `precision`: what was seen there; without a threshold they describe the depth that came nearest. `effective`: the
     independent lines those are worth, `design_effect` their ratio. `sample`: all lines looked at. `coverage`: approved
     and right among the lines that have a match. `lines_needed`: without a threshold, about how many lines as sure as
-    these, of new products and vendors, it would take; None where more of the same would not help.
+    these, of new products and vendors, it would take; None where more of the same would not help. `vendor_bound`: the
+    bound of the same lines if vendors count as clusters too; None where there are too few.
     """
 
     threshold: float | None
@@ -92,6 +105,7 @@ class Certificate:
     target: float
     confidence: float
     lines_needed: int | None = None
+    vendor_bound: float | None = None
     method: str = METHOD
     reason: str = ""
 
@@ -412,6 +426,7 @@ class Guarantee:
                 "lines of": f"{kind} {name}".strip(),
                 "approved from": "–" if one.threshold is None else f"{one.threshold:.4f}",
                 "lower bound": one.bound,
+                "bound for other vendors": one.vendor_bound,
                 "precision seen": one.precision,
                 "lines": one.lines,
                 "wrong": one.wrong,
@@ -453,7 +468,14 @@ def review_from(right_scores: np.ndarray, recall: float) -> float:
 
 
 def _certificate(sample: Sample, goal: Goal) -> Certificate:
-    return certify(sample.score, sample.right, goal, sample.clusters, sample.has_match, least=LEAST_SCORE)
+    clusters = sample.clusters if goal.clusters == BY_VENDOR else {"product": sample.product}
+    found = certify(sample.score, sample.right, goal, clusters, sample.has_match, least=LEAST_SCORE)
+    if not found.lines or len(np.unique(sample.vendor)) < LEAST_CLUSTERS:
+        return found
+    order = np.argsort(-sample.score, kind="stable")
+    ways = {name: _codes(values)[order] for name, values in sample.clusters.items()}
+    tests = _Tests(sample.score[order], sample.right[order], ways, goal, goal.risk, found.lines)
+    return replace(found, vendor_bound=tests.bound(found.lines, goal.risk))
 
 
 def _by_group(sample: Sample, group: np.ndarray, goal: Goal, pooled: Certificate) -> dict[str, Certificate]:

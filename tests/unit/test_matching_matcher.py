@@ -16,7 +16,7 @@ from shelfwise.matching.matcher import MATCH_COLUMNS, Matcher, in_order, searche
 from shelfwise.matching.scorer import Calibration, Scorer, ScorerConfig, best_rows
 from tests.unit.matching_samples import LetterEncoder, catalog, positives
 
-CONFIG = ScorerConfig(rounds=60, leaves=7, least_in_leaf=20)
+CONFIG = ScorerConfig(rounds=60, leaves=7, least_in_leaf=20, shrinkage=0, feature_share=0.5)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ DIR holds tableA.csv and tableB.csv (`id`, a `name` or `title`, any other text c
 valid.csv, test.csv (`ltable_id`, `rtable_id`, `label`: 1 for a match), the form of the DeepMatcher data sets.
 
 What is learned from: the labelled pairs of train and valid together, cross-fitted (`shelfwise.matching.linking`). The
-threshold is the one of best F1 on the out-of-fold scores of those pairs. Labels of test are read after the last
+threshold comes from the out-of-fold scores of those pairs. Labels of test are read after the last
 prediction and only to count. Baselines have no parameters but a threshold, taken from valid.
 
 Exit status 2 where the directory is not of that form, with file, row and column of each problem.
@@ -31,7 +31,7 @@ from shelfwise.errors import InputError, Problem
 from shelfwise.matching.linking import (
     CatalogLinker,
     LinkerConfig,
-    best_threshold,
+    best_cut,
     choose,
     name_column,
     read_records,
@@ -42,6 +42,7 @@ PAIR_COLUMNS = ("ltable_id", "rtable_id", "label")
 DEPTHS = (10, 20, 50)
 BOOTSTRAP = 1000
 LONGEST_FIELD = 10_000_000
+LEARNED_FROM = "train and valid, cross-fitted; probabilities and threshold from their out-of-fold scores"
 MEASURES = ("pair_f1", "precision", "recall", "end_to_end_f1", "end_to_end_all_f1", "top1", "top5")
 
 
@@ -244,7 +245,7 @@ def baseline(
         return score(*(pairs[c].map(p).to_numpy() for c, p in zip(("left_id", "right_id"), places, strict=True)))
 
     valid, test = source.of("valid"), source.of("test")
-    threshold = best_threshold(of(valid), valid["label"].to_numpy())
+    threshold, _ = best_cut(of(valid), valid["label"].to_numpy())
     called = of(test) >= threshold
     measured = f1(float((called & (test["label"] == 1)).sum()), float(called.sum()), float(test["label"].sum()))
     compared = scored.assign(probability=of(scored))
@@ -329,7 +330,7 @@ def run(folder: Path, seeds: int) -> dict[str, Any]:
         "intervals": bootstrap(test, calls),
         "seeds": list(range(seeds)),
         "each": each,
-        "learned_from": "train and valid, cross-fitted; threshold of best F1 on their out-of-fold scores",
+        "learned_from": LEARNED_FROM,
         "records": [len(source.left), len(source.right)],
         "name_columns": [name_column(list(table.columns)) for table in (source.left, source.right)],
         "pairs": {split: len(source.of(split)) for split in SPLITS},

@@ -23,6 +23,7 @@ BASELINE_LABELS = {
     "char_tfidf": "character n-gram TF-IDF",
     "char_tfidf_names": "character n-gram TF-IDF, with past lines",
 }
+PAIR_LABELS = {"char_trigram_tfidf": "character trigrams, TF-IDF cosine", "rapidfuzz_token_set": "RapidFuzz token set"}
 TITLES = {
     "pricerunner": "PriceRunner: real offers of vendors never seen",
     "pricerunner_withheld": "PriceRunner, a tenth of the held-out products withheld",
@@ -98,6 +99,33 @@ TARGETS = (
     Target("… models trained when run again", "demo", "again.trained", "=", 0, _count),
     Target("PriceRunner, unseen vendors: top-1", "pricerunner", "top1", "≥", 0.80, _exact_share),
     Target("PriceRunner, unseen vendors: top-5", "pricerunner", "top5", "≥", 0.88, _exact_share),
+    Target(
+        "… unseen products too, certified 95 %: precision measured",
+        "certified",
+        "pricerunner.over_folds.p95.precision",
+        "≥",
+        0.95,
+        _exact_share,
+    ),
+    Target(
+        "… coverage of the matchable lines", "certified", "pricerunner.over_folds.p95.coverage", "≥", 0.60, _exact_share
+    ),
+    Target(
+        "Synthetic, 80,000 products, certified 99 %: coverage",
+        "certified",
+        "synthetic.targets.p99.approved_coverage",
+        "≥",
+        0.75,
+        _exact_share,
+    ),
+    Target(
+        "Abt-Buy, certified 99 %: coverage",
+        "certified",
+        "abt_buy.targets.p99.approved_coverage",
+        "≥",
+        0.80,
+        _exact_share,
+    ),
     Target("100,000 lines against 80,000 products: lines a second", "speed", "lines_per_second", "≥", 1000, _count),
     Target("… memory", "speed", "peak_mb", "<", 4096, _mb),
     Target("… matcher loaded: lines a second", "speed", "lines_per_second_loaded", "≥", 5000, _count),
@@ -105,6 +133,14 @@ TARGETS = (
     Target("… memory with matcher and index loaded", "speed", "loaded_mb", "≤", 500, _mb),
     Target("1,000,000 products: one line, 99th percentile", "speed_million", "one_line_p99_ms", "≤", 25, _milliseconds),
     Target("… memory with matcher and index loaded", "speed_million", "loaded_mb", "≤", 3072, _mb),
+    Target("Abt-Buy, pair F1 on the test split", "pairs_abt_buy", "pair_f1", "≥", 0.95, _exact_share),
+    Target("… end to end F1, both tables", "pairs_abt_buy", "end_to_end_f1", "≥", 0.94, _exact_share),
+    Target("… candidate recall at 10, names only", "pairs_abt_buy", "recall_at_10", "≥", 0.997, _exact_share),
+    Target("… the same from right to left", "pairs_abt_buy", "recall_at_10_back", "≥", 0.997, _exact_share),
+    Target("Amazon-Google, pair F1 on the test split", "pairs_amazon_google", "pair_f1", "≥", 0.82, _exact_share),
+    Target("… end to end F1, both tables", "pairs_amazon_google", "end_to_end_f1", "≥", 0.75, _exact_share),
+    Target("… candidate recall at 10, names only", "pairs_amazon_google", "recall_at_10", "≥", 0.998, _exact_share),
+    Target("… the same from right to left", "pairs_amazon_google", "recall_at_10_back", "≥", 0.998, _exact_share),
     Target("Generating 80,000 products, 15,000 mappings", "synthetic_generation", "seconds", "<", 60, _seconds),
     Target("… memory", "synthetic_generation", "peak_mb", "<", 2048, _mb),
     Target("Definitions load", "definitions", "seconds", "<", 3, _seconds),
@@ -326,6 +362,75 @@ def _encoders(name: str, result: Result) -> str:
     )
 
 
+def _pairs(name: str, result: Result) -> str:
+    """Return what linking two catalogs gave."""
+    wanted = ("pair_f1", "precision", "recall", "end_to_end_f1", "end_to_end_all_f1", "top1", "top5")
+    rows = [["**Shelfwise**", *(_with_interval(result, measure) for measure in wanted)]]
+    rows += [
+        [PAIR_LABELS.get(label, label), *(_number(one[measure]) for measure in wanted)]
+        for label, one in result["baselines"].items()
+    ]
+    header = [
+        "same pairs, same run",
+        "pair F1",
+        "precision",
+        "recall",
+        "end to end F1",
+        "… all records",
+        "top-1",
+        "top-5",
+    ]
+    seeds = [
+        [
+            str(one["seed"]),
+            *(_exact_share(one[m]) for m in ("pair_f1", "end_to_end_f1", "out_of_fold_f1")),
+            _seconds(one["seconds"]),
+        ]
+        for one in result["each"]
+    ]
+    depths = [
+        [depth, *(_exact_share(result[f"recall_at_{depth}{way}"]) for way in ("", "_back"))]
+        for depth in ("10", "20", "50")
+    ]
+    left, right = result["records"]
+    return "\n\n".join(
+        [
+            f"## Linking two catalogs: {result['data']}",
+            f"{left:,} and {right:,} records; {result['pairs']['test']:,} test pairs, {result['matches']['test']:,} of "
+            f"them matches. Learned from {result['learned_from']}. Means over {len(result['seeds'])} seeds; 95 % "
+            "bootstrap intervals over left records.",
+            _table(header, rows),
+            _table(["seed", "pair F1", "end to end F1", "F1 out of fold", "time"], seeds),
+            _table(["best candidates by names only", "recall, left to right", "right to left"], depths),
+        ]
+    )
+
+
+def _certified(result: Result) -> str:
+    """Return one row for each set and target: what was certified, what was measured."""
+    rows = []
+    sets = [("synthetic", "synthetic catalog"), ("abt_buy", "Abt-Buy")]
+    for target, one in (result.get("pricerunner") or {}).get("over_folds", {}).items():
+        certified = f"{one['certified_folds']} of {one['folds']} folds, at least {_number(one['lowest_bound'])}"
+        rows.append([f"PriceRunner, {target[1:]} %", certified, _number(one["precision"]), _number(one["coverage"])])
+    for name, title in sets:
+        for target, one in (result.get(name) or {}).get("targets", {}).items():
+            told = one["certificate"]
+            certified = f"{_number(told['bound'])} ({told['wrong']} of {_count(told['lines'])} lines wrong)"
+            if told["threshold"] is None:
+                certified = f"nothing: {told['reason']}"
+            measured = [_with_interval(one, key) for key in ("approved_precision", "approved_coverage")]
+            rows.append([f"{title}, {target[1:]} %", certified, *measured])
+    header = ["target", "certified lower bound", "measured precision", "coverage of lines with a product"]
+    text = "\n\n".join(["## Decisions with a guarantee", _table(header, rows)])
+    shown = (result.get("pricerunner") or {}).get("disagreements") or []
+    cells = [[str(one["line"]), str(one["found"]), str(one["label"]), _number(one["score"])] for one in shown[:15]]
+    if cells:
+        text += "\n\nThe surest disagreements with PriceRunner's labels:\n\n"
+        text += _table(["line", "found", "label", "score"], cells)
+    return text
+
+
 def _demo(result: Result) -> str:
     again = result["again"]
     trained = ", ".join(again["trained"]) or "nothing"
@@ -410,6 +515,8 @@ def render(results: Mapping[str, Result]) -> str:
     ]
     parts += [_speed(name, result) for name, result in _of_kind(results, "speed")]
     parts += [_encoders(name, result) for name, result in _of_kind(results, "encoders")]
+    parts += [_pairs(name, result) for name, result in _of_kind(results, "pairs")]
+    parts += [_certified(result) for _, result in _of_kind(results, "certified")]
     parts += [_demo(result) for _, result in _of_kind(results, "demo")]
     parts.append(_small(results))
     if results:

@@ -9,8 +9,9 @@ No downloaded weights, no network: string, number, code, attribute and price fea
   competition that decides between near twins.
 
 Everything is cross-fitted: a labelled pair's score comes from models that did not see its label, in stage 1, in stage
-2 and for the word regression inside stage 1. Probabilities (Platt 1999) and the threshold (the one of best F1) are
-fitted on those scores, over all labelled pairs given. A known match of a record is never used against its other pairs.
+2 and for the word regression inside stage 1. Probabilities (Platt 1999) and the threshold (`best_threshold`, for F1)
+are fitted on those scores, over all labelled pairs given. That a record has a known match is never used against its
+other pairs.
 
     linker = CatalogLinker().fit(left, right, labelled)  # labelled: left_id, right_id, label (1 or 0)
     linker.link(one_to_one=True)  # left_id, right_id, probability
@@ -493,14 +494,23 @@ def platt(scores: np.ndarray, label: np.ndarray) -> tuple[float, float]:
 
 
 def best_threshold(probability: np.ndarray, label: np.ndarray) -> float:
-    """Return the probability from which on calling a pair a match has the best F1: midway to the next lower one."""
-    order = np.argsort(-probability, kind="stable")
+    """Return from which probability on a pair is to be called a match for the best F1: half of the best F1 itself.
+
+    Holds for calibrated probabilities, and varies less from sample to sample than the threshold that was best on this
+    one. Source: Lipton, Elkan and Naryanaswamy 2014.
+    """
+    return best_cut(probability, label)[1] / 2
+
+
+def best_cut(score: np.ndarray, label: np.ndarray) -> tuple[float, float]:
+    """Return from which score on a pair is called a match for the best F1, midway to the next lower, and that F1."""
+    order = np.argsort(-score, kind="stable")
     right = np.cumsum(label[order])
     f1 = 2 * right / (np.arange(1, len(label) + 1) + label.sum())
-    ends = np.append(probability[order][1:] != probability[order][:-1], True)
+    ends = np.append(score[order][1:] != score[order][:-1], True)
     best = int(np.argmax(np.where(ends, f1, -1)))
-    following = probability[order[best + 1]] if best + 1 < len(order) else 0.0
-    return float((probability[order[best]] + following) / 2)
+    following = score[order[best + 1]] if best + 1 < len(order) else 0.0
+    return float((score[order[best]] + following) / 2), float(f1[best])
 
 
 def choose(

@@ -8,12 +8,14 @@ import pandas as pd
 import pytest
 
 from benchmarks import pairs as benchmark
+from benchmarks import report
 from shelfwise.errors import InputError
 from shelfwise.matching.lexical import comparable
 from shelfwise.matching.link_features import Pairs, PairSpace, View, retrieve, rivals
 from shelfwise.matching.linking import (
     CatalogLinker,
     LinkerConfig,
+    best_cut,
     best_threshold,
     choose,
     name_column,
@@ -255,9 +257,18 @@ def test_the_assignment_is_the_best_over_all_and_not_the_greediest():
     assert choose(left, right, probability, 0.95, one_to_one=True).tolist() == []
 
 
-def test_the_threshold_has_the_best_f1_and_never_splits_equal_scores():
-    assert best_threshold(np.array([0.9, 0.8, 0.3, 0.1]), np.array([1, 1, 0, 0])) == pytest.approx(0.55)
-    assert best_threshold(np.array([0.9, 0.9, 0.1]), np.array([1, 0, 0])) == pytest.approx(0.5)
+def test_the_cut_has_the_best_f1_and_never_splits_equal_scores():
+    assert best_cut(np.array([0.9, 0.8, 0.3, 0.1]), np.array([1, 1, 0, 0])) == pytest.approx((0.55, 1.0))
+    assert best_cut(np.array([0.9, 0.9, 0.1]), np.array([1, 0, 0])) == pytest.approx((0.5, 2 / 3))
+
+
+def test_the_threshold_of_calibrated_probabilities_is_near_the_best_cut():
+    rng = np.random.default_rng(0)
+    probability = rng.beta(0.3, 0.9, 20_000)
+    label = (rng.random(20_000) < probability).astype(int)
+    threshold, (_, best) = best_threshold(probability, label), best_cut(probability, label)
+    assert f1(probability >= threshold, label) > best - 0.005
+    assert threshold < 0.45
 
 
 def test_folds_have_matches_each_however_few_there_are():
@@ -302,6 +313,9 @@ def test_the_object_holds_what_it_promises(tmp_path, quick, capsys, monkeypatch)
     assert low <= found["pair_f1"] <= high
     assert set(found["baselines"]) == {"char_trigram_tfidf", "rapidfuzz_token_set"}
     assert found["pair_f1"] >= found["baselines"]["rapidfuzz_token_set"]["pair_f1"]
+    text = report.render({"pairs_abt_buy": found | {"how": ["python -m benchmarks.pairs DIR"]}})
+    assert f"## Linking two catalogs: {tmp_path.name}" in text
+    assert f"{found['pair_f1']:.4f} | met" in text
 
 
 def test_test_labels_change_no_score(tmp_path, quick):

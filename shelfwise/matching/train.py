@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from shelfwise.matching.training_loop import Reporter
 
-CODE_VERSION = "3"
+CODE_VERSION = "4"
 METRIC = "eval_mrr"
 
 Progress = Callable[[dict[str, Any]], None]

@@ -21,14 +21,13 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 ENCODER = {
-    "architecture": "bert",  # trains long enough to be killed half way
+    "architecture": "static",
     "hidden_size": 32,
-    "heads": 2,
-    "intermediate_size": 64,
     "vocab_size": 1500,
-    "batch_size": 64,
-    "epochs": 3,
-    "evaluations": 3,
+    "batch_size": 8,  # many small steps: it has to be killed half way
+    "epochs": 20,
+    "evaluations": 20,
+    "patience": 0,
     "num_threads": 1,
 }
 LINES = 60

@@ -125,7 +125,7 @@ def measure(matcher: Matcher, index: CatalogIndex, frame: pd.DataFrame) -> dict[
     for target in TARGETS:
         guarantee = Guarantee.of(matcher.sample, Goal(target))
         made = decided(guaranteed(guarantee))
-        out["targets"][f"{target:g}"] = {
+        out["targets"][f"p{round(100 * target)}"] = {
             "certificate": guarantee.new.to_json(),
             "known": guarantee.known.to_json(),
             "review_from": guarantee.review,
@@ -189,7 +189,7 @@ def _say(found: dict[str, Any]) -> None:
     for target, one in found["targets"].items():
         certificate = one["certificate"]
         say(
-            f"  target {target}: bound {certificate['bound']:.4f} ({certificate['wrong']} of {certificate['lines']}); "
+            f"  {target}: bound {certificate['bound']:.4f} ({certificate['wrong']} of {certificate['lines']}); "
             f"measured {one['approved_precision']:.4f}, coverage {one['approved_coverage']:.4f} {certificate['reason']}"
         )
 
@@ -254,7 +254,7 @@ def on_abt_buy(folder: Path) -> dict[str, Any]:
         guarantee = Guarantee.of(sample, Goal(target))
         made = frame.assign(decision=guaranteed(guarantee).decide(frame["score"].to_numpy()))
         told = {"certificate": guarantee.new.to_json(), "approved": int((made["decision"] == APPROVED).sum())}
-        out["targets"][f"{target:g}"] = told | of_decisions(made)
+        out["targets"][f"p{round(100 * target)}"] = told | of_decisions(made)
     _say(out)
     wrong = frame[~frame["right"]].nlargest(SHOWN, "score")
     shown = [

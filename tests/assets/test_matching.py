@@ -301,8 +301,28 @@ def test_the_candidate_is_measured_beside_the_champion_on_the_same_lines(paired:
     metadata = metadata_of(result, "matcher_evaluation")
     assert metadata["champion_top1"] == metadata["top1"] > metadata["exact_top1"]
     assert "data:image/png;base64," in metadata["accuracy"]
+    assert metadata["policy"] == "guaranteed"
+    assert "nothing is approved" in metadata["thresholds"], "so few lines prove nothing at 99 %"
+    assert metadata["guarantee_sample"] > 100
+    assert metadata["guarantee"] in metadata["promised"]
+    assert "products never seen" in metadata["guarantees"]
     pairs = pd.read_parquet(paired.table("matching", "training_pairs"))
     assert value["about"]["lines"] == ((pairs["split"] == "test") & (pairs["label"] == 1)).sum()
+
+
+def test_the_evaluation_names_threshold_bound_and_sample_and_both_policies(paired: Shop) -> None:
+    write(paired, "matcher", candidate(paired, "twin0000"))
+    result = run(paired, [assets.matcher_evaluation], precision_target=0.7, confidence=0.8)
+    metadata = metadata_of(result, "matcher_evaluation")
+    assert metadata["guaranteed_bound"] >= 0.7 == metadata["precision_target"]
+    assert metadata["guaranteed_lines"] > metadata["guaranteed_wrong"]
+    assert metadata["guaranteed_threshold"] == metadata["approve_threshold"]
+    assert f"{metadata['guaranteed_threshold']:.4f}" in metadata["guarantees"]
+    assert metadata["guaranteed_approved_precision"] == metadata["approved_precision"] > 0.5
+    fixed = metadata_of(run(paired, [assets.matcher_evaluation], policy="fixed"), "matcher_evaluation")
+    assert (fixed["policy"], fixed["approve_threshold"]) == ("fixed", 0.85)
+    assert fixed["approved_coverage"] == metadata["fixed_approved_coverage"]
+    assert "nothing" in fixed["promised"]
 
 
 def test_a_champion_that_cannot_be_read_any_more_blocks_nobody(paired: Shop, registry: Registry) -> None:

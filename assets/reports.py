@@ -45,7 +45,9 @@ def guarantee_metadata(guarantee: "Guarantee") -> dict[str, Any]:
 def policy_metadata(matcher: "Matcher") -> dict[str, Any]:
     """Return by which policy lines were decided: its thresholds, and what is promised."""
     one, approve = matcher.guarantee.new, matcher.thresholds.approve
-    promised = one.sentence if matcher.policy.name == GUARANTEED else "nothing: the thresholds are fixed scores"
+    promised = one.sentence
+    if matcher.policy.name != GUARANTEED:
+        promised = f"nothing, the thresholds are fixed scores; with the policy {GUARANTEED!r}: {one.sentence}"
     numbers = {"review_threshold": matcher.thresholds.review}
     if approve <= 1:
         numbers["approve_threshold"] = approve

@@ -94,14 +94,14 @@ class Calibration:
         centre = np.array([raw[part].mean() for part in bins])
         hits = np.array([right[part].sum() for part in bins], dtype=np.float64)
         size = np.array([len(part) for part in bins], dtype=np.float64)
-        rate = isotonic_regression((hits + 0.5) / (size + 1), sample_weight=size)
+        rate = isotonic_regression(hits / size, sample_weight=size)
         # One knot per level, at its mean score: between levels the map rises instead of jumping.
         level = np.concatenate([[0], np.cumsum(np.diff(rate) > 1e-12)])
-        weight = np.bincount(level, size)
-        knots = np.bincount(level, size * centre) / weight
-        values = np.bincount(level, size * rate) / weight
         total = np.bincount(level, size)
-        values = np.clip(values, 1 / (total[0] + 2), 1 - 1 / (total[-1] + 2))
+        knots = np.bincount(level, size * centre) / total
+        # Laplace's rule holds levels off 0 and 1, more so small ones; they stay apart, as equal scores have no order.
+        values = np.maximum.accumulate((np.bincount(level, hits) + 0.5) / (total + 1))
+        values = np.minimum(values + 1e-6 * np.arange(len(values)), 1 - 1e-6)
         # Beyond the ends the map goes on rising, slowly: among the surest lines too, a surer one must score higher.
         odds = np.log(values[[0, -1]] / (1 - values[[0, -1]]))
         reach = TAIL * np.linspace(1, 0, 16, endpoint=False)

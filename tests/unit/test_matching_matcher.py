@@ -197,6 +197,13 @@ class TestScorer:
         assert fitted(np.array([-99.0]))[0] > 0
         assert fitted(np.array([99.0]))[0] < 1
 
+    def test_a_surer_line_scores_higher_at_the_very_top_too(self):
+        rng = np.random.default_rng(0)
+        raw = rng.normal(0, 3, 5000)
+        fitted = Calibration.fit(raw, (rng.random(5000) < 1 / (1 + np.exp(-3 * raw))).astype(int))
+        assert (np.diff(fitted(np.sort(np.unique(raw)))) > 0).all()
+        assert fitted(np.array([9.0]))[0] > 0.99
+
     def test_calibration_without_evidence_changes_nothing(self):
         fitted = Calibration.fit(np.array([1.0, 2.0]), np.array([1, 1]))
         assert fitted(np.array([0.0]))[0] == pytest.approx(0.5)

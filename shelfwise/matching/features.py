@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from rapidfuzz import fuzz, process
 from rapidfuzz.distance import JaroWinkler
 from scipy import sparse
@@ -204,9 +205,9 @@ class FeatureMaker:
         self.title_digits = self.titles @ digits
         self.title_codes = self.titles @ self.kinds.code.astype(np.float32)
         self.reader = index.reader
-        read = self.reader.read(index.title_forms, near=False)
-        self.title_quantities, self.title_values = read.quantities, read.values
-        self.title_dimensions, self.title_n_values = read.dimensions, read.n_values
+        self.title_quantities, self.title_values, self.title_dimensions, self.title_n_values = (
+            self.reader.title_amounts(self.titles)
+        )
         self._learn_surprises()
         code = self.kinds.code.astype(np.float32)
         self.weights = np.stack([words.idf, digits, code, self.extra_surprise]).astype(np.float32)
@@ -221,8 +222,8 @@ class FeatureMaker:
         self.alias_count = np.diff(index.alias_start).astype(np.float32)
         self.twins = (np.bincount(index.twin_group)[index.twin_group] - 1).astype(np.float32)
         self.price = index.products["price"].astype(float).to_numpy()
-        brands = ["" if b is None or b != b else str(b) for b in index.products["brand"].tolist()]
-        self.brand_rows, _ = words.rows(comparable(brands))
+        codes, brands = pd.factorize(index.products["brand"])  # missing ones are -1: the last row, which is empty
+        self.brand_rows = words.rows([*comparable([str(brand) for brand in brands]), ""])[0][codes]
         self.brand_words = np.diff(self.brand_rows.indptr).astype(np.float32)
 
     def _learn_surprises(self) -> None:
@@ -233,12 +234,12 @@ class FeatureMaker:
         index = self.index
         n = len(index.products)
         owner = index.name_product[n:]
-        read = self.reader.read(index.forms[n:])
+        words, explained = index.words.matrix[n:], self.reader.explained(index.words, n)
         titles = self.titles[owner]
         present = np.asarray(titles.sum(axis=0)).ravel()
-        kept = np.asarray(titles.multiply(read.explained).sum(axis=0)).ravel()
-        used = np.asarray(read.words.sum(axis=0)).ravel()
-        extra = used - np.asarray(read.words.multiply(titles).sum(axis=0)).ravel()
+        kept = np.asarray(titles.multiply(explained).sum(axis=0)).ravel()
+        used = np.asarray(words.sum(axis=0)).ravel()
+        extra = used - np.asarray(words.multiply(titles).sum(axis=0)).ravel()
         self.drop_surprise = -np.log((present - kept + PRIOR * USUAL_DROP) / (present + PRIOR)).astype(np.float32)
         self.extra_surprise = -np.log((extra + PRIOR * USUAL_EXTRA) / (used + PRIOR)).astype(np.float32)
         in_titles = np.zeros(len(used), bool)

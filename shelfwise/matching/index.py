@@ -199,7 +199,7 @@ class CatalogIndex:
         self._grams = csr(self.ngram_rows)
         self.grams_inverted = invert(*self._grams, self.ngram_rows.shape[1])
         self.words = WordMatrix.build(self.forms, self.lexical.words)
-        self.reader = Reader(self.words.vocabulary, self.title_forms)
+        self.reader = Reader(self.words, n)
         self._title_words = _unit_rows(self.words.matrix[:n], self.words.idf)
         self.words_inverted = invert(*csr(self._title_words), self._title_words.shape[1])
         alias_products = self.name_product[n:]

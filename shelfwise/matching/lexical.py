@@ -10,6 +10,7 @@ the rarest term: a line full of unknown words is less similar to everything, whi
 from __future__ import annotations
 
 import json
+from array import array
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -151,7 +152,8 @@ class WordMatrix:
     """Which words each text holds: 0/1 float32 rows over a vocabulary, with each word's weight.
 
     The index owns the vocabulary (all words of its names), so a product added after training brings its words along;
-    the weights come from the fitted `WordVectorizer`, unknown words weigh as the rarest.
+    the weights come from the fitted `WordVectorizer`, unknown words weigh as the rarest. `tokens` are the columns of
+    each text's words in their order, those of text i at `starts[i]` to `starts[i + 1]`.
     """
 
     def __init__(self, vocabulary: dict[str, int], idf: np.ndarray, unknown_idf: np.float32):
@@ -159,16 +161,54 @@ class WordMatrix:
         self.idf = idf
         self.unknown_idf = unknown_idf
         self.matrix = sparse.csr_matrix((0, len(vocabulary)), dtype=np.float32)
+        self.starts, self.tokens = np.zeros(1, np.int32), np.empty(0, np.int32)
 
     @classmethod
     def build(cls, forms: Sequence[str], weights: WordVectorizer) -> WordMatrix:
         """Build over the words of `forms`, whose rows become `matrix`."""
-        words = sorted({word for form in forms for word in split_words(form)})
-        known = weights.vocabulary
-        idf = np.array([weights.idf[known[w]] if w in known else weights.unknown_idf for w in words], np.float32)
-        made = cls({word: i for i, word in enumerate(words)}, idf, weights.unknown_idf)
-        made.matrix, _ = made.rows(forms)
+        ids: dict[str, int] = {}
+        starts, tokens = _tokens(forms, ids)
+        return cls._of(list(ids), starts, tokens, weights)
+
+    def updated(self, source: np.ndarray, forms: Sequence[str], weights: WordVectorizer) -> WordMatrix:
+        """Return what `build` gives for other texts, most of which are among the texts of this one.
+
+        `source`: for each text its row here, -1 for those that `forms` hold, in their order.
+        """
+        ids = dict(self.vocabulary)
+        fresh_starts, fresh_tokens = _tokens(forms, ids)
+        starts = np.concatenate([self.starts, self.starts[-1] + fresh_starts[1:]])
+        tokens = np.concatenate([self.tokens, fresh_tokens])
+        return WordMatrix._of(
+            list(ids), *take_ragged(starts, tokens, joined_rows(source, len(self.starts) - 1)), weights
+        )
+
+    @classmethod
+    def _of(cls, words: list[str], starts: np.ndarray, tokens: np.ndarray, weights: WordVectorizer) -> WordMatrix:
+        """Build from tokens that are positions in `words`, which may hold words that no text has."""
+        used = np.flatnonzero(np.bincount(tokens, minlength=len(words))).tolist()
+        order = sorted(used, key=words.__getitem__)
+        place = np.full(len(words), -1, np.int32)
+        place[order] = np.arange(len(order), dtype=np.int32)
+        kept, known, unknown = [words[i] for i in order], weights.vocabulary.get, len(weights.idf)
+        idf = np.append(weights.idf, weights.unknown_idf)[[known(word, unknown) for word in kept]]
+        made = cls({word: i for i, word in enumerate(kept)}, idf.astype(np.float32), weights.unknown_idf)
+        made.starts, made.tokens = starts, place[tokens]
+        data, shape = np.ones(len(tokens), np.float32), (len(starts) - 1, len(kept))
+        made.matrix = sparse.csr_matrix((data, made.tokens.copy(), starts.copy()), shape=shape)
+        made.matrix.sum_duplicates()
+        made.matrix.data[:] = 1.0
         return made
+
+    def neighbours(self, start: int, end: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return (text, left, right) of any two words beside each other in the texts from `start` to `end`; the text
+        counts from `start`, the words are columns.
+        """
+        first, last = self.starts[start], self.starts[end]
+        owner = np.repeat(np.arange(end - start), np.diff(self.starts[start : end + 1]))
+        tokens = self.tokens[first:last].astype(np.int64)
+        same = np.flatnonzero(owner[1:] == owner[:-1])
+        return owner[same], tokens[same], tokens[same + 1]
 
     def rows(self, forms: Sequence[str]) -> tuple[sparse.csr_matrix, np.ndarray]:
         """Return 0/1 rows of the forms, and per form the number of words the vocabulary lacks."""
@@ -186,6 +226,31 @@ class WordMatrix:
         data = np.ones(len(columns), np.float32)
         shape = (len(forms), len(self.vocabulary))
         return sparse.csr_matrix((data, np.array(columns, np.int32), lengths.astype(np.int32)), shape=shape), unknown
+
+
+def _tokens(texts: Sequence[str], ids: dict[str, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return (starts, tokens) of normal forms; words that `ids` lacks are added to it."""
+    starts, tokens = np.zeros(len(texts) + 1, np.int32), array("i")
+    for i, text in enumerate(texts):
+        tokens.extend([ids.setdefault(word, len(ids)) for word in split_words(text)])
+        starts[i + 1] = len(tokens)
+    return starts, np.array(tokens, np.int32)
+
+
+def joined_rows(source: np.ndarray, n: int) -> np.ndarray:
+    """Return rows to take where what is new stands below `n` earlier rows. `source`: the earlier row, -1 for new."""
+    rows = source.copy()
+    new = np.flatnonzero(source < 0)
+    rows[new] = n + np.arange(len(new))
+    return rows
+
+
+def take_ragged(starts: np.ndarray, values: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return (starts, values) of these rows; row i holds `values[starts[i]:starts[i + 1]]`."""
+    lengths = np.diff(starts)[rows]
+    ends = np.concatenate([[0], np.cumsum(lengths)]).astype(starts.dtype)
+    taken = np.repeat(starts[rows] - ends[:-1], lengths) + np.arange(ends[-1])
+    return ends, values[taken]
 
 
 class Lexical:

@@ -9,9 +9,12 @@ Looked up in tables of the catalog's own words, no dictionary needed:
 
 from __future__ import annotations
 
+import threading
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
+
+import numpy as np
 
 _VOWELS = str.maketrans("", "", "aeiouy")
 MOST = 8  # a word that may stand for more words than this says nothing
@@ -31,29 +34,54 @@ def _deletions(word: str) -> set[str]:
     return {word[:i] + word[i + 1 :] for i in range(len(word))}
 
 
+class Tables:
+    """Words by their consonants, by what is left of them without a letter, and by their beginnings.
+
+    Words are only ever added: an index and those that are updated from it share one object, and each passes over the
+    words that its own titles do not hold.
+    """
+
+    def __init__(self) -> None:
+        self.skeletons: dict[str, list[str]] = defaultdict(list)
+        self.deleted: dict[str, list[str]] = defaultdict(list)
+        self.prefixes: dict[str, list[str]] = defaultdict(list)
+        self._words: set[str] = set()
+        self._adding = threading.Lock()
+
+    def add(self, words: Iterable[str]) -> None:
+        """Enter the words that are not in the tables yet."""
+        with self._adding:
+            for word in words:
+                if word in self._words:
+                    continue
+                self._words.add(word)
+                if not word.isalpha():
+                    continue
+                if len(word) >= 4:
+                    self.skeletons[skeleton(word)].append(word)
+                    for shorter in _deletions(word):
+                        self.deleted[shorter].append(word)
+                for size in range(3, min(len(word), 8)):
+                    self.prefixes[word[:size]].append(word)
+
+
+def neighbour_codes(words: dict[str, int], titles: Iterable[Sequence[str]]) -> np.ndarray:
+    """Return the sorted codes of the words that stand beside each other in a title, as `Spelling` takes them."""
+    codes = {(words[a] << 32) | words[b] for title in titles for a, b in pairwise(title) if a in words and b in words}
+    return np.array(sorted(codes), np.int64)
+
+
 class Spelling:
     """Tables over the words of the catalog's titles. `meanings(word)` gives columns of the title vocabulary."""
 
-    def __init__(self, words: dict[str, int], title_words: Iterable[Sequence[str]]):
-        """`words`: word to column. `title_words`: the words of each title in order."""
+    def __init__(self, words: dict[str, int], beside: np.ndarray, tables: Tables | None = None):
+        """`words`: word to column. `beside`: int64, sorted: the left word's column times 2^32 plus the right one's, for
+        words that are neighbours in a title (`neighbour_codes`). `tables`: those of an earlier catalog, to be shared.
+        """
         self.words = words
-        self._skeletons: dict[str, list[int]] = defaultdict(list)
-        self._deleted: dict[str, list[int]] = defaultdict(list)
-        self._prefixes: dict[str, list[int]] = defaultdict(list)
-        for word, column in words.items():
-            if not word.isalpha():
-                continue
-            if len(word) >= 4:
-                self._skeletons[skeleton(word)].append(column)
-                for shorter in _deletions(word):
-                    self._deleted[shorter].append(column)
-            for size in range(3, min(len(word), 8)):
-                self._prefixes[word[:size]].append(column)
-        self._glued: dict[str, set[int]] = defaultdict(set)
-        for title in title_words:
-            for left, right in pairwise(title):
-                if left in words and right in words:
-                    self._glued[left + right].update((words[left], words[right]))
+        self.tables = tables or Tables()
+        self.tables.add(words)
+        self._beside = beside
         self._known: dict[str, tuple[int, ...]] = {}
 
     def meanings(self, word: str) -> tuple[int, ...]:
@@ -70,22 +98,31 @@ class Spelling:
         return self.words.get(left + right, -1)
 
     def _look_up(self, word: str) -> tuple[int, ...]:
-        glued = self._glued.get(word)
-        if glued:
-            return tuple(sorted(glued)) if len(glued) <= MOST else ()
-        if not word.isalpha() or len(word) < 2:
-            return ()
-        found: set[int] = set()
-        if len(word) >= 3:
-            found.update(self._skeletons.get(skeleton(word), ()) if len(skeleton(word)) >= 3 else ())
+        found = self._pieces(word)
+        if not found and word.isalpha() and len(word) >= 3:
+            tables = self.tables
+            found = self._columns(tables.skeletons.get(skeleton(word), ())) if len(skeleton(word)) >= 3 else set()
             if len(word) >= 4:
-                found.update(self._deleted.get(word, ()))
+                found |= self._columns(tables.deleted.get(word, ()))
                 for shorter in _deletions(word):
-                    column = self.words.get(shorter)
-                    if column is not None and len(shorter) >= 4:
-                        found.add(column)
                     if len(shorter) >= 4:
-                        found.update(self._deleted.get(shorter, ()))
+                        found |= self._columns((shorter,))
+                        found |= self._columns(tables.deleted.get(shorter, ()))
             if not found:
-                found.update(self._prefixes.get(word, ()))
+                found = self._columns(tables.prefixes.get(word, ()))
         return tuple(sorted(found)) if len(found) <= MOST else ()
+
+    def _columns(self, words: Iterable[str]) -> set[int]:
+        return {self.words[word] for word in words if word in self.words}
+
+    def _pieces(self, word: str) -> set[int]:
+        """Return the columns of neighbours in a title that are written as one in this word."""
+        found: set[int] = set()
+        for cut in range(1, len(word)):
+            left, right = self.words.get(word[:cut]), self.words.get(word[cut:])
+            if left is not None and right is not None:
+                code = (left << 32) | right
+                at = int(np.searchsorted(self._beside, code))
+                if at < len(self._beside) and self._beside[at] == code:
+                    found |= {left, right}
+        return found

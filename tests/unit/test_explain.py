@@ -13,7 +13,7 @@ from shelfwise.matching.lexical import Lexical, comparable, split_words
 from shelfwise.matching.matcher import Matcher
 from shelfwise.matching.scorer import FORMULA, FORMULA_INTERCEPT, Scorer, ScorerConfig
 from shelfwise.matching.shapley import GroupTrees
-from shelfwise.matching.spelling import Spelling
+from shelfwise.matching.spelling import Spelling, neighbour_codes
 from tests.unit.matching_samples import LetterEncoder, catalog, positives
 
 CONFIG = ScorerConfig(rounds=60, leaves=7, least_in_leaf=20)
@@ -55,7 +55,7 @@ class TestEvidence:
     def compare(line: str, product: str, brand: str = "", *others: str) -> dict[str, list[str]]:
         forms = comparable([product, *others])
         vocabulary = {word: i for i, word in enumerate(sorted({w for form in forms for w in split_words(form)}))}
-        spelling = Spelling(vocabulary, [split_words(form) for form in forms])
+        spelling = Spelling(vocabulary, neighbour_codes(vocabulary, [split_words(form) for form in forms]))
         words = Catalog(spelling, lambda word: float(len(word)), frozenset({"absolut", "smirnoff"}))
         said: dict[str, list[str]] = {}
         for finding in compare(*comparable([line, product, brand]), words):

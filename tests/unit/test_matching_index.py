@@ -21,7 +21,7 @@ from shelfwise.matching.lexical import (
     top_products,
 )
 from shelfwise.matching.quantities import neighbours, quantities
-from shelfwise.matching.spelling import Spelling, skeleton
+from shelfwise.matching.spelling import Spelling, Tables, neighbour_codes, skeleton
 from shelfwise.text import normalise
 from tests.unit.matching_samples import LetterEncoder, catalog, positives
 
@@ -199,19 +199,57 @@ def test_words_that_are_no_quantities():
 @pytest.mark.parametrize("written", ["crft", "carft", "crafft", "crat", "cra", "whiskycraft"])
 def test_spelling_finds_what_was_meant(written):
     words = {"craft": 0, "whisky": 1, "lemon": 2}
-    spelling = Spelling(words, [["whisky", "craft"], ["lemon"]])
+    spelling = Spelling(words, neighbour_codes(words, [["whisky", "craft"], ["lemon"]]))
     meant = spelling.meanings(written)
     assert 0 in meant
     assert 2 not in meant
 
 
 def test_spelling_leaves_codes_and_strangers_alone():
-    spelling = Spelling({"craft": 0, "qx200": 1}, [["craft", "qx200"]])
+    words = {"craft": 0, "qx200": 1}
+    spelling = Spelling(words, neighbour_codes(words, [["craft", "qx200"]]))
     assert spelling.meanings("qx300") == ()
     assert spelling.meanings("elephant") == ()
     assert spelling.glued("qx", "200") == 1
     assert spelling.glued("q", "200") == -1
     assert skeleton("coffee") == "cf"
+
+
+def test_tables_that_were_shared_tell_each_catalog_its_own_words():
+    tables = Tables()
+    first = Spelling({"craft": 0, "lemon": 1}, neighbour_codes({}, []), tables)
+    second = Spelling({"draft": 0, "lemon": 1}, neighbour_codes({}, []), tables)
+    assert (first.meanings("raft"), second.meanings("raft")) == ((0,), (0,))
+    assert (first.meanings("crft"), second.meanings("crft")) == ((0,), ())
+    assert (first.meanings("cra"), second.meanings("cra")) == ((0,), ())
+
+
+def test_names_are_read_alike_one_by_one_and_all_at_once(products, lines):
+    titles = [*products["title"].tolist(), "12 x 75cl f30 qx-200/b", "", "qx 200", "heron beacon", "norvik 12x75cl 12"]
+    frame = pd.DataFrame({"product_id": [f"Q{i}" for i in range(len(titles))], "title": titles})
+    past = ["heronbeacon qx200", "norvk herno whisk 6 x 330ml", "", "qx-200 lemo", "rhubarb rhubarb heron falcon"]
+    past += lines["vendor_title"].head(200).tolist()
+    names = pd.concat([product_names(frame), pd.DataFrame({"product_id": "Q3", "name": past, "source": "mapping"})])
+    names["vendor_id"] = "v"
+    index = CatalogIndex.build(frame, names, Lexical.fit(names["name"].tolist()), config=CONFIG)
+    n = len(frame)
+    one_by_one = index.reader.read(index.title_forms, near=False)
+    quantities_held, values_held, dimensions, n_values = index.reader.title_amounts(index.words.matrix[:n])
+    assert_same_rows(quantities_held, one_by_one.quantities)
+    assert_same_rows(values_held, one_by_one.values)
+    np.testing.assert_array_equal(dimensions, one_by_one.dimensions)
+    np.testing.assert_array_equal(n_values, one_by_one.n_values)
+    one_by_one = index.reader.read(index.forms[n:])
+    assert one_by_one.explained.nnz > one_by_one.words.nnz * 0.8
+    assert_same_rows(index.reader.explained(index.words, n), one_by_one.explained)
+    assert_same_rows(index.words.matrix[n:], one_by_one.words)
+    assert_same_rows(index.words.matrix, index.words.rows(index.forms)[0])
+
+
+def assert_same_rows(left: sparse.csr_matrix, right: sparse.csr_matrix) -> None:
+    assert left.shape == right.shape
+    for part in ("indptr", "indices", "data"):
+        np.testing.assert_array_equal(getattr(left, part), getattr(right, part))
 
 
 def test_names_complete_titles_with_brand_and_size():

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -77,9 +77,9 @@ class Ranked:
         return out
 
 
-def in_order(work: Callable[[Any], Any], items: Iterable[Any], threads: int) -> Iterator[Any]:
+def in_order(work: Callable[[Any], Any], items: Sequence[Any], threads: int) -> Iterator[Any]:
     """Yield `work(item)` in the order of items, computed in threads, at most `threads` + 1 results at a time."""
-    if threads <= 1:
+    if threads <= 1 or len(items) <= 1:
         yield from map(work, items)
         return
     with ThreadPoolExecutor(threads) as pool:
@@ -206,8 +206,7 @@ class Matcher:
         category = np.full(len(of_line), "", dtype=object)
         for flag, view in views:
             rows = some & (named == flag)
-            known[rows] = has_names(view)[best[rows]]
-            category[rows] = categories(view)[best[rows]]
+            known[rows], category[rows] = has_names(view, best[rows]), categories(view, best[rows])
         wanted = held["wanted"]
         return Sample(
             score, some & (best == wanted), wanted >= 0, known, named, held["vendor"].astype(str),
@@ -228,7 +227,7 @@ class Matcher:
         thresholds, some = thresholds or self.thresholds, product >= 0
         known = np.zeros(len(product), bool)
         category = np.full(len(product), "", dtype=object)
-        known[some], category[some] = has_names(index)[product[some]], categories(index)[product[some]]
+        known[some], category[some] = has_names(index, product[some]), categories(index, product[some])
         return thresholds.decide(score, known, vendors, category.tolist())
 
     def build_index(
@@ -359,22 +358,20 @@ class Matcher:
         order = np.argsort(line, kind="stable")
         product = np.concatenate([ranked.product, np.full(len(lonely), -1)])[order].astype(np.int64)
         line = line[order]
-        out = lines.reindex(columns=["line_id", "row", "vendor_id", "file", "title"]).iloc[line].reset_index(drop=True)
-        ids, titles_of = index.products["product_id"].to_numpy(), index.products["title"].to_numpy()
-        out["rank"] = (np.concatenate([ranked.rank, np.zeros(len(lonely), np.int64)])[order] + 1).astype("int64")
-        found = product >= 0
-        for column, values in (("product_id", ids), ("product_title", titles_of)):
-            named = np.full(len(out), None, dtype=object)
-            named[found] = values[product[found]]
-            out[column] = pd.Series(named, dtype="str")
-        out["score"] = np.concatenate([ranked.score, np.zeros(len(lonely))])[order]
-        out["decision"] = decisions[line]
-        if reasons is None:
-            return out[list(MATCH_COLUMNS)]
-        first = (out["rank"] == 1).to_numpy()
-        why = [reasons.text(i) if told else None for i, told in zip(line.tolist(), first.tolist(), strict=True)]
-        out["why"] = pd.Series(why, dtype="str")
-        return out[[*MATCH_COLUMNS, "why"]]
+        given = ("line_id", "row", "vendor_id", "file", "title")
+        columns = {name: lines[name].array.take(line) if name in lines else None for name in given}
+        columns["rank"] = (np.concatenate([ranked.rank, np.zeros(len(lonely), np.int64)])[order] + 1).astype("int64")
+        for column, name in (("product_id", "product_id"), ("product_title", "title")):
+            # Position -1 takes null, whatever the catalog's column holds its text in.
+            named = index.products[name].array.take(product, allow_fill=True)
+            columns[column] = pd.array(named, dtype="str")
+        columns["score"] = np.concatenate([ranked.score, np.zeros(len(lonely))])[order]
+        columns["decision"] = decisions[line]
+        if reasons is not None:
+            first = columns["rank"] == 1
+            why = [reasons.text(i) if told else None for i, told in zip(line.tolist(), first.tolist(), strict=True)]
+            columns["why"] = pd.array(why, dtype="str")
+        return pd.DataFrame(columns, index=range(len(line)))
 
     def explain(
         self,
@@ -443,14 +440,15 @@ class Matcher:
         )
 
 
-def has_names(index: CatalogIndex) -> np.ndarray:
-    """Return for each product whether it has names by vendors."""
-    return np.diff(index.alias_start) > 0
+def has_names(index: CatalogIndex, product: np.ndarray) -> np.ndarray:
+    """Return for each product (a position) whether it has names by vendors."""
+    return index.alias_start[product + 1] > index.alias_start[product]
 
 
-def categories(index: CatalogIndex) -> np.ndarray:
-    """Return the root category of each product, '' where it has none."""
-    return np.array(["" if c is None or c != c else str(c).split(" > ")[0] for c in index.products["category"]], object)
+def categories(index: CatalogIndex, product: np.ndarray) -> np.ndarray:
+    """Return the root category of each product (a position), '' where it has none."""
+    found = index.products["category"].take(product)
+    return np.array(["" if c is None or c != c else str(c).split(" > ")[0] for c in found], object)
 
 
 def _without_names(index: CatalogIndex, products: set[str]) -> CatalogIndex:

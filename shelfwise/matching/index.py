@@ -27,7 +27,8 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from shelfwise.matching.lexical import Lexical, WordMatrix, comparable, csr, distinct, pair_dots
+from shelfwise.matching.incremental import MOST_DRIFT, Change, Drift, Kept, rows_of, same_rows
+from shelfwise.matching.lexical import Lexical, WordMatrix, comparable, csr, distinct, joined_rows, pair_dots
 from shelfwise.matching.reading import Read, Reader
 
 PRODUCT_COLUMNS = ("product_id", "title", "brand", "category", "price", "size")
@@ -96,8 +97,18 @@ class Candidates:
         return Candidates(n_lines=self.n_lines, forms=self.forms, read=self.read, **arrays)
 
 
-def catalog_names(products: pd.DataFrame) -> list[str]:
-    """Return the searchable catalog name of each product: its title, with brand and size where the title lacks them."""
+def catalog_names(products: pd.DataFrame, earlier: CatalogIndex | None = None) -> list[str]:
+    """Return the searchable catalog name of each product: its title, with brand and size where the title lacks them.
+
+    `earlier`: an index over names that were made here; those of products with the same title, brand and size are taken
+    from it.
+    """
+    if earlier is not None:
+        products = products.reindex(columns=list(PRODUCT_COLUMNS))
+        rows = rows_of(earlier.products["product_id"], products["product_id"])
+        rows = same_rows(rows, earlier.products, products, ["title", "brand", "size"])
+        known = earlier.names["name"].iloc[: len(earlier.products)].tolist()
+        return _taken_texts(known, rows, catalog_names(products[rows < 0]))
     titles = _text(products, "title")
     forms = comparable(titles)
     names = list(titles)
@@ -111,23 +122,25 @@ def catalog_names(products: pd.DataFrame) -> list[str]:
     return names
 
 
-def product_names(products: pd.DataFrame, positives: pd.DataFrame | None = None) -> pd.DataFrame:
+def product_names(
+    products: pd.DataFrame, positives: pd.DataFrame | None = None, earlier: CatalogIndex | None = None
+) -> pd.DataFrame:
     """Return all names of all products: columns product_id, name, source ('catalog' or 'mapping'), vendor_id.
 
     Catalog names come first, in the order of `products`, one each. `positives` needs product_id, vendor_title,
-    vendor_id (marts/labelled_positives); lines of unknown products are left out.
+    vendor_id (marts/labelled_positives); lines of unknown products are left out. `earlier`: see `catalog_names`.
     """
     catalog = pd.DataFrame(
         {
             "product_id": products["product_id"].astype(str).to_numpy(),
-            "name": catalog_names(products),
+            "name": catalog_names(products, earlier),
             "source": "catalog",
             "vendor_id": None,
         }
     )
     if positives is None or positives.empty:
         return catalog
-    known = positives[positives["product_id"].isin(set(catalog["product_id"]))]
+    known = positives[rows_of(catalog["product_id"], positives["product_id"]) >= 0]
     known = known.sort_values(["product_id", "vendor_id", "vendor_title"], kind="stable")
     aliases = pd.DataFrame(
         {
@@ -147,7 +160,9 @@ def embed_names(names: pd.DataFrame, encoder: Encoder) -> np.ndarray:
 
 @dataclass
 class CatalogIndex:
-    """Products and their names, ready to be searched. Make it with `build`, keep it with `save` and `load`."""
+    """Products and their names, ready to be searched. Make it with `build`, keep it with `save` and `load`; where the
+    catalog has changed, `updated` gives the index of the new one in a fraction of the time.
+    """
 
     products: pd.DataFrame
     names: pd.DataFrame
@@ -157,6 +172,9 @@ class CatalogIndex:
     stats: dict[str, Any] = field(default_factory=dict)
     feature_maker: Any = field(default=None, repr=False, compare=False)  # see `FeatureMaker.of`
     checked: Any = field(default=None, repr=False, compare=False)  # the encoder that made the embeddings, once known
+    change: Change | None = field(default=None, compare=False)  # what `updated` found
+    vectors: Any = field(default=None, repr=False, compare=False)
+    drift: Drift | None = field(default=None, repr=False, compare=False)  # of the catalog from that of `vectors`
 
     @classmethod
     def build(
@@ -173,11 +191,7 @@ class CatalogIndex:
         returns for them. `embeddings`: what `embed_names` returns for these names, or None for a lexical index.
         Raises ValueError where the parts do not belong together.
         """
-        products = products.reset_index(drop=True).reindex(columns=list(PRODUCT_COLUMNS))
-        names = names.reset_index(drop=True)[list(NAME_COLUMNS)]
-        n = len(products)
-        if len(names) < n or not (names["product_id"].to_numpy()[:n] == products["product_id"].to_numpy()).all():
-            raise ValueError("names must begin with one catalog name per product, in the order of products")
+        products, names = _tables(products, names)
         if embeddings is not None and len(embeddings) != len(names):
             raise ValueError(f"{len(embeddings)} embeddings for {len(names)} names")
         made = cls(products, names, lexical, config or IndexConfig(), embeddings)
@@ -185,21 +199,61 @@ class CatalogIndex:
         made._build_vectors()
         return made
 
+    def updated(self, products: pd.DataFrame, names: pd.DataFrame, encoder: Encoder | None = None) -> CatalogIndex:
+        """Return the index of another state of the catalog, as `build` would give it with the same n-gram weights.
+
+        Products and names that were added, changed or removed are found by comparing the tables; only texts that are
+        new are read, and embedded by `encoder`, which must be the one that embedded the others. This index stays as it
+        is: whoever searches it can go on. What was found stands in `change`. See `shelfwise.matching.incremental` for
+        what equals a full build. Raises ValueError where the parts do not belong together, or an encoder is missing.
+        """
+        products, names = _tables(products, names)
+        if self.embeddings is not None and encoder is None:
+            raise ValueError("the index has embeddings: updating it takes the encoder that made them")
+        kept = Kept.of(self, products, names)
+        texts = names["name"][kept.names < 0].tolist()
+        embeddings = None
+        if self.embeddings is not None and encoder is not None:
+            embeddings = _taken(self.embeddings, kept.names, encoder.encode(texts))
+        made = CatalogIndex(products, names, self.lexical, self.config, embeddings)
+        forms = _taken_texts(self.forms, kept.names, comparable(texts))
+        titles = comparable(_text(products[kept.titles < 0], "title"))
+        made._prepare(forms, _taken_texts(self._plain_titles, kept.titles, titles), (self, kept.names))
+        made.change = kept.change
+        made._build_vectors((self, kept.named))
+        return made
+
     # ---- derived arrays ---------------------------------------------------------------------------------------
 
-    def _prepare(self, forms: list[str], plain_titles: list[str]) -> None:
-        """Compute what searching needs: `forms` of the names, `plain_titles` the forms of the titles as they stand."""
+    def _prepare(
+        self, forms: list[str], plain_titles: list[str], earlier: tuple[CatalogIndex, np.ndarray] | None = None
+    ) -> None:
+        """Compute what searching needs: `forms` of the names, `plain_titles` the forms of the titles as they stand.
+
+        `earlier`: an index with the same n-gram weights, and for each name its row there, -1 for those it lacks.
+        """
         from shelfwise.matching.kernels import invert
 
         n = len(self.products)
-        position = pd.Series(np.arange(n), index=self.products["product_id"].to_numpy())
-        self.name_product = position.loc[self.names["product_id"].to_numpy()].to_numpy().astype(np.int32)
+        self.name_product = np.arange(len(self.names), dtype=np.int32)  # the catalog names stand first
+        self.name_product[n:] = rows_of(self.products["product_id"], self.names["product_id"].iloc[n:])
+        if (self.name_product[n:] < 0).any():
+            raise ValueError("there are names of products that are not in the catalog")
         self.forms, self.title_forms, self._plain_titles = forms, forms[:n], plain_titles
-        self.ngram_rows = self.lexical.ngrams.transform(self.forms)
+        if earlier is None:
+            self.ngram_rows = self.lexical.ngrams.transform(self.forms)
+            self.words = WordMatrix.build(self.forms, self.lexical.words)
+            self.reader = Reader(self.words, n)
+        else:
+            former, source = earlier
+            new = [forms[i] for i in np.flatnonzero(source < 0).tolist()]
+            rows = joined_rows(source, len(former.forms))
+            both = [former.ngram_rows, self.lexical.ngrams.transform(new)] if new else [former.ngram_rows]
+            self.ngram_rows = sparse.vstack(both, format="csr")[rows]
+            self.words = former.words.updated(source, new, self.lexical.words)
+            self.reader = Reader(self.words, n, former.reader.spelling.tables)
         self._grams = csr(self.ngram_rows)
         self.grams_inverted = invert(*self._grams, self.ngram_rows.shape[1])
-        self.words = WordMatrix.build(self.forms, self.lexical.words)
-        self.reader = Reader(self.words, n)
         self._title_words = _unit_rows(self.words.matrix[:n], self.words.idf)
         self.words_inverted = invert(*csr(self._title_words), self._title_words.shape[1])
         alias_products = self.name_product[n:]
@@ -210,16 +264,28 @@ class CatalogIndex:
         same = pd.factorize(pd.Series(plain_titles, dtype=object))[0]
         self.twin_group = same.astype(np.int32)  # products with one normal form of the title share a group
 
-    def _build_vectors(self) -> None:
+    def _build_vectors(self, earlier: tuple[CatalogIndex, np.ndarray] | None = None) -> None:
         """Build the FAISS index of the catalog names: exact where small, else a graph with a measured search width.
 
         Past lines are left to the n-grams: on 80,000 products their vectors hid more right answers than they found.
+        `earlier`: an index whose graph may be kept, and for each product its row there, -1 without the same name.
         """
-        self.vectors = None
+        self.vectors, self.drift = None, None
         self.stats = {"products": len(self.products), "names": len(self.names), "vectors": "none"}
         if self.embeddings is None or not len(self.embeddings) or not self.config.encoder_depth:
             return
-        self.vectors, stats = build_vectors(self.embeddings[: len(self.products)], self.config)
+        vectors = self.embeddings[: len(self.products)]
+        if earlier is not None and earlier[0].vectors is not None and len(vectors) >= self.config.exact_below:
+            former, kept = earlier
+            if len(former.products) >= self.config.exact_below:
+                drift = Drift.of(former, vectors, kept)
+                if drift.share <= MOST_DRIFT:
+                    self.vectors, self.drift = former.vectors, drift
+                    told = ("vectors", "search_width", "recall_at_10")
+                    self.stats |= {name: former.stats[name] for name in told if name in former.stats}
+                    self.stats |= {"vectors_beside": len(drift.beside), "vectors_gone": drift.gone}
+                    return
+        self.vectors, stats = build_vectors(vectors, self.config)
         self.stats |= stats
 
     # ---- views and persistence -----------------------------------------------------------------------------------
@@ -241,7 +307,7 @@ class CatalogIndex:
         embeddings = None if self.embeddings is None else self.embeddings[keep]
         names = self.names.iloc[keep].reset_index(drop=True)
         made = CatalogIndex(self.products, names, self.lexical, self.config, embeddings)
-        made._prepare([self.forms[i] for i in keep.tolist()], self._plain_titles)
+        made._prepare([self.forms[i] for i in keep.tolist()], self._plain_titles, (self, keep))
         made._build_vectors()
         return made
 
@@ -261,6 +327,8 @@ class CatalogIndex:
                 import faiss
 
                 faiss.write_index(self.vectors, str(directory / "vectors.faiss"))
+                if self.drift is not None:
+                    self.drift.save(directory / "drift.npz")
 
     @classmethod
     def load(cls, directory: Path) -> CatalogIndex:
@@ -285,15 +353,15 @@ class CatalogIndex:
             import faiss
 
             made.vectors = faiss.read_index(str(directory / "vectors.faiss"))  # holds its search width
+            if embeddings is not None and (directory / "drift.npz").exists():
+                made.drift = Drift.load(directory / "drift.npz", embeddings)
         return made
 
     # ---- retrieval --------------------------------------------------------------------------------------------
 
     def positions(self, product_ids: Sequence[str | None]) -> np.ndarray:
         """Return positions in `products`, -1 for an id that is null or unknown."""
-        position = pd.Series(np.arange(len(self.products)), index=self.products["product_id"].to_numpy())
-        found = position.reindex(pd.Series(product_ids, dtype=object).to_numpy())
-        return found.fillna(-1).to_numpy().astype(np.int64)
+        return rows_of(self.products["product_id"], pd.Series(product_ids, dtype=object))
 
     def retrieve(
         self,
@@ -367,12 +435,18 @@ class CatalogIndex:
         rows, names = propose(*csr(words), *self.words_inverted, n, n, config.word_depth, 0, config.word_postings)
         keys.append(rows.astype(np.int64) * n + names)
         if embeddings is not None and self.vectors is not None:
-            _, products = self.vectors.search(embeddings, config.encoder_depth)
+            products = self._nearest(embeddings, config.encoder_depth)
             rows = np.repeat(np.arange(len(embeddings)), products.shape[1])
             found = products.ravel() >= 0
             keys.append((rows * n + products.ravel())[found])
         union = distinct(np.concatenate(keys)) if n else np.empty(0, np.int64)
         return (union // n, union % n) if n else (union, union)
+
+    def _nearest(self, embeddings: np.ndarray, depth: int) -> np.ndarray:
+        """Return the products [n, depth] whose names are nearest by the encoder, -1 where there are fewer."""
+        if self.drift is not None:
+            return self.drift.search(self.vectors, embeddings, depth)
+        return self.vectors.search(embeddings, depth)[1]
 
     def _best_alias(
         self, queries: sparse.csr_matrix, line: np.ndarray, product: np.ndarray
@@ -464,6 +538,32 @@ def _union_rows(matrix: sparse.csr_matrix, group: np.ndarray, n: int) -> sparse.
     summed.data = np.ones_like(summed.data)
     summed.sort_indices()
     return summed
+
+
+def _tables(products: pd.DataFrame, names: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the two with the columns an index holds. Raises ValueError where they do not belong together."""
+    products = products.reset_index(drop=True).reindex(columns=list(PRODUCT_COLUMNS))
+    names = names.reset_index(drop=True)[list(NAME_COLUMNS)]
+    n = len(products)
+    if len(names) < n or not (names["product_id"].to_numpy()[:n] == products["product_id"].to_numpy()).all():
+        raise ValueError("names must begin with one catalog name per product, in the order of products")
+    return products, names
+
+
+def _taken(before: np.ndarray, source: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """Return rows of `before`, and of `new` in their order where `source` is -1."""
+    if not len(before):
+        return np.asarray(new, before.dtype)
+    out = np.empty((len(source), *before.shape[1:]), before.dtype)
+    np.take(before, source, axis=0, out=out, mode="clip")  # the first row where there is none
+    out[source < 0] = new
+    return out
+
+
+def _taken_texts(before: list[str], source: np.ndarray, new: list[str]) -> list[str]:
+    """Return texts of `before`, and of `new` in their order where `source` is -1."""
+    fresh = iter(new)
+    return [before[row] if row >= 0 else next(fresh) for row in source.tolist()]
 
 
 def _text(frame: pd.DataFrame, column: str) -> list[str]:

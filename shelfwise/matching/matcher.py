@@ -245,6 +245,18 @@ class Matcher:
             embeddings = embed_names(names, self.encoder)
         return CatalogIndex.build(products, names, self.lexical, embeddings, config or self.index_config)
 
+    def update_index(self, index: CatalogIndex, products: pd.DataFrame, names: pd.DataFrame) -> CatalogIndex:
+        """Return the index of another state of the catalog, as `build_index` would make it, from the one there is.
+
+        Only names with a new text are read and embedded (see `CatalogIndex.updated`); `product_names(products,
+        positives, index)` makes the names in the same way. The index given stays as it is. Raises ValueError where it
+        was embedded by another encoder.
+        """
+        self.check_index(index)
+        made = index.updated(products, names, self.encoder)
+        made.checked = self.encoder
+        return made
+
     def check_index(self, index: CatalogIndex) -> None:
         """Raise ValueError where the index's embeddings are not those of this matcher's encoder."""
         if (self.encoder is None) != (index.embeddings is None):

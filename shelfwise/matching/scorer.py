@@ -18,6 +18,7 @@ import numpy as np
 
 from shelfwise.matching.features import FEATURE_NAMES
 from shelfwise.matching.index import rank_within
+from shelfwise.matching.trees import Forest
 
 FORMAT = 2
 TAIL, SLOPE = 12.0, 0.25  # how far beyond its data a calibration rises, and how steeply, in log odds
@@ -135,7 +136,7 @@ class Scorer:
 
     def __init__(self, config: ScorerConfig | None = None):
         self.config = config or ScorerConfig()
-        self.model: Any = None  # lightgbm.Booster, or None for FORMULA
+        self.model: Forest | None = None  # None for FORMULA
         self.calibration = Calibration()
         self.report: dict[str, Any] = {"method": "formula"}
         self.unseen, self.held_apart = np.empty(0), "vendor and product"  # see `fit`; not saved
@@ -175,7 +176,7 @@ class Scorer:
         if not trees:
             self.report |= {"method": "formula"}
             return self
-        self.model = self._grow(features, right)
+        self.model = Forest.of(self._grow(features, right).model_to_string(), len(FEATURE_NAMES))
         self.report |= {
             "method": "lightgbm",
             "out_of_fold_top1": top1,
@@ -230,9 +231,7 @@ class Scorer:
             columns = [position[name] for name in FORMULA]
             weights = np.array(list(FORMULA.values()))
             return np.nan_to_num(features[:, columns]).astype(np.float64) @ weights + FORMULA_INTERCEPT
-        if not len(features):
-            return np.empty(0)
-        return np.asarray(self.model.predict(features, raw_score=True, num_threads=self.config.threads))
+        return self.model.predict(features)
 
     def probabilities(self, raw: np.ndarray, line: np.ndarray) -> np.ndarray:
         """Return calibrated probabilities; those of a line sum to at most 1, as it has one product at most."""
@@ -252,8 +251,7 @@ class Scorer:
         """Return each feature's share of the gain, largest first; the formula's weights where there are no trees."""
         if self.model is None:
             return dict(FORMULA)
-        gain = np.asarray(self.model.feature_importance("gain"), dtype=np.float64)
-        gain /= max(gain.sum(), 1e-12)
+        gain = self.model.gain / max(self.model.gain.sum(), 1e-12)
         order = np.argsort(-gain, kind="stable")
         return {FEATURE_NAMES[i]: float(gain[i]) for i in order}
 
@@ -270,7 +268,7 @@ class Scorer:
         (directory / "scorer.json").write_text(json.dumps(described, indent=2, sort_keys=True))
         (directory / "calibration.json").write_text(json.dumps(self.calibration.to_json()))
         if self.model is not None:
-            (directory / "scorer.txt").write_text(self.model.model_to_string())
+            (directory / "scorer.txt").write_text(self.model.text)
 
     @classmethod
     def load(cls, directory: Path) -> Scorer:
@@ -282,9 +280,7 @@ class Scorer:
         made.report = raw["report"]
         made.calibration = Calibration.from_json(json.loads((directory / "calibration.json").read_text()))
         if raw["trees"]:
-            import lightgbm
-
-            made.model = lightgbm.Booster(model_str=(directory / "scorer.txt").read_text())
+            made.model = Forest.of((directory / "scorer.txt").read_text(), len(FEATURE_NAMES))
         return made
 
 
@@ -297,20 +293,20 @@ def cross_folds(
     that leaves too few lines, vendors and groups are dealt to three folds each and their nine crossings held out.
     With fewer than three vendors lines are held apart by group alone.
     """
-    groups = _deal(group, folds, seed)
+    groups = deal(group, folds, seed)
     if vendor is None or len(np.unique(vendor)) < LEAST_VENDORS:
         yield from ((groups == k, groups != k) for k in np.unique(groups))
         return
-    vendors = _deal(vendor, folds, seed)
+    vendors = deal(vendor, folds, seed)
     parts = [(vendors == k, (vendors != k) & ~np.isin(group, group[vendors == k])) for k in np.unique(vendors)]
     if min(kept.mean() for _, kept in parts) < LEAST_KEPT:
-        groups, vendors = _deal(group, 3, seed), _deal(vendor, 3, seed)
+        groups, vendors = deal(group, 3, seed), deal(vendor, 3, seed)
         cells = [(i, j) for i in range(3) for j in range(3)]
         parts = [((vendors == i) & (groups == j), (vendors != i) & (groups != j)) for i, j in cells]
     yield from parts
 
 
-def _deal(values: np.ndarray, folds: int, seed: int) -> np.ndarray:
+def deal(values: np.ndarray, folds: int, seed: int) -> np.ndarray:
     """Return the fold of each entry: values are dealt, the frequent first, to the fold with the fewest entries."""
     _, code, count = np.unique(values, return_inverse=True, return_counts=True)
     order = np.lexsort((np.random.default_rng(seed).random(len(count)), -count))

@@ -12,12 +12,12 @@ Importing this module imports numba (half a second): import it inside functions.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numba import njit  # noqa: TID253 - this module is itself imported inside functions
 
-_CATEGORICAL, _DEFAULT_LEFT, _MISSING_ZERO, _MISSING_NAN = 1, 2, 4, 8  # bits of LightGBM's decision_type
+from shelfwise.matching.trees import Forest, Tree
+
 BLOCK = 64  # rows worked on together: what a leaf needs stays in the processor's cache
 MOST_GROUPS = 12  # on one path: a leaf's table has two to the power of so many rows
 
@@ -53,14 +53,11 @@ class GroupTrees:
         self.table = _table(self.leaf_value, self.leaf_start, self.slot_share, self.table_start)
 
     @classmethod
-    def of(cls, model: Any, group_of_feature: np.ndarray, n_groups: int) -> GroupTrees:
-        """Take a `lightgbm.Booster` apart. Raises ValueError for categorical splits and zeros taken as missing."""
+    def of(cls, model: Forest, group_of_feature: np.ndarray, n_groups: int) -> GroupTrees:
+        """Take trees apart."""
         leaves: list[tuple[float, dict[int, list]]] = []
-        base = 0.0
-        for tree in _trees(model.model_to_string()):
-            if tree["num_leaves"] == 1:
-                base += float(tree["leaf_value"][0])
-                continue
+        base = model.base
+        for tree in model.trees:
             made = _leaves(tree, group_of_feature)
             base += sum(value * float(np.prod([share for share, _ in slots.values()])) for value, slots in made)
             leaves += made
@@ -108,44 +105,26 @@ class GroupTrees:
         )
 
 
-def _trees(text: str) -> list[dict[str, Any]]:
-    """Read the trees of a model in LightGBM's text form."""
-    trees = []
-    for block in text.split("\nTree=")[1:]:
-        fields = dict(line.split("=", 1) for line in block.split("\n\n", 1)[0].splitlines()[1:] if "=" in line)
-        tree: dict[str, Any] = {"num_leaves": int(fields["num_leaves"])}
-        for name in ("leaf_value", "threshold"):
-            tree[name] = np.array(fields.get(name, "").split(), dtype=np.float64)
-        for name in ("split_feature", "decision_type", "left_child", "right_child", "leaf_count", "internal_count"):
-            tree[name] = np.array(fields.get(name, "").split(), dtype=np.int64)
-        if ((tree["decision_type"] & (_CATEGORICAL | _MISSING_ZERO)) > 0).any():
-            raise ValueError("trees with categorical splits or zeros taken as missing cannot be explained by groups")
-        trees.append(tree)
-    return trees
-
-
-def _leaves(tree: dict[str, Any], group_of_feature: np.ndarray) -> list[tuple[float, dict[int, list]]]:
+def _leaves(tree: Tree, group_of_feature: np.ndarray) -> list[tuple[float, dict[int, list]]]:
     """Return (value, {group: [share of rows let through, {feature: (low, high, missing may pass)}]}) of each leaf."""
-    counts, leaf_counts = tree["internal_count"].tolist(), tree["leaf_count"].tolist()
-    lefts, rights = tree["left_child"].tolist(), tree["right_child"].tolist()
-    features, thresholds, kinds = (tree[name].tolist() for name in ("split_feature", "threshold", "decision_type"))
+    counts, leaf_counts = tree.count.tolist(), tree.leaf_count.tolist()
+    lefts, rights, missing_lefts = tree.left.tolist(), tree.right.tolist(), tree.missing_left.tolist()
+    features, thresholds = tree.feature.tolist(), tree.threshold.tolist()
     out: list[tuple[float, dict[int, list]]] = []
     waiting: list[tuple[int, dict[int, list]]] = [(0, {})]
     while waiting:
         node, slots = waiting.pop()
         if node < 0:
-            out.append((float(tree["leaf_value"][~node]), slots))
+            out.append((float(tree.leaf_value[~node]), slots))
             continue
         feature, threshold = features[node], thresholds[node]
         group = int(group_of_feature[feature])
-        # A missing value goes where the split says, or counts as zero where training saw none.
-        missing_left = bool(kinds[node] & _DEFAULT_LEFT) if kinds[node] & _MISSING_NAN else threshold >= 0
         for child, left in ((lefts[node], True), (rights[node], False)):
             count = leaf_counts[~child] if child < 0 else counts[child]
             share, conditions = slots.get(group, (1.0, {}))
             low, high, missing = conditions.get(feature, (-np.inf, np.inf, True))
             low, high = (low, min(high, threshold)) if left else (max(low, threshold), high)
-            narrowed = {**conditions, feature: (low, high, missing and missing_left == left)}
+            narrowed = {**conditions, feature: (low, high, missing and missing_lefts[node] == left)}
             waiting.append((child, {**slots, group: [share * count / counts[node], narrowed]}))
     return out
 

@@ -14,6 +14,7 @@ from shelfwise.matching.matcher import Matcher
 from shelfwise.matching.scorer import FORMULA, FORMULA_INTERCEPT, Scorer, ScorerConfig
 from shelfwise.matching.shapley import GroupTrees
 from shelfwise.matching.spelling import Spelling, neighbour_codes
+from shelfwise.matching.trees import Forest
 from tests.unit.matching_samples import LetterEncoder, catalog, positives
 
 CONFIG = ScorerConfig(rounds=60, leaves=7, least_in_leaf=20)
@@ -140,6 +141,10 @@ class TestEvidence:
             assert READ not in said
 
 
+def forest_of(model):
+    return Forest.of(model.model_to_string(), model.num_feature())
+
+
 class TestShapley:
     @pytest.fixture(scope="class")
     def trees(self):
@@ -159,7 +164,7 @@ class TestShapley:
 
     def test_single_features_are_those_of_lightgbm(self, trees):
         model, asked = trees
-        made = GroupTrees.of(model, np.arange(8), 8)
+        made = GroupTrees.of(forest_of(model), np.arange(8), 8)
         theirs = model.predict(asked, pred_contrib=True)
         np.testing.assert_allclose(made.values(asked), theirs[:, :-1], atol=1e-10)
         assert made.base == pytest.approx(theirs[0, -1])
@@ -168,23 +173,13 @@ class TestShapley:
         """By the definition, for three groups: each order of joining, with the tree's own averages."""
         model, asked = trees
         group = np.array([0, 0, 1, 1, 1, 2, 2, 2])
-        made = GroupTrees.of(model, group, 3)
+        made = GroupTrees.of(forest_of(model), group, 3)
         values = made.values(asked)
         np.testing.assert_allclose(values.sum(axis=1) + made.base, model.predict(asked, raw_score=True), atol=1e-10)
-        merged = GroupTrees.of(model, np.minimum(group, 1), 2).values(asked)
+        merged = GroupTrees.of(forest_of(model), np.minimum(group, 1), 2).values(asked)
         assert np.abs(merged[:, 0] - values[:, 0]).max() > 1e-6, "groups that play together are worth more or less"
-        alone = GroupTrees.of(model, np.zeros(8, int), 1)
+        alone = GroupTrees.of(forest_of(model), np.zeros(8, int), 1)
         np.testing.assert_allclose(alone.values(asked)[:, 0], model.predict(asked, raw_score=True) - alone.base)
-
-    def test_trees_of_another_kind_are_refused(self):
-        import lightgbm
-
-        x = np.random.default_rng(0).integers(0, 5, (500, 2)).astype(float)
-        parameters = {"objective": "binary", "verbose": -1, "num_threads": 1, "min_data_per_group": 5}
-        data = lightgbm.Dataset(x, (x[:, 0] == 2).astype(int), categorical_feature=[0])
-        model = lightgbm.train(parameters, data, 3)
-        with pytest.raises(ValueError, match="categorical"):
-            GroupTrees.of(model, np.zeros(2, int), 1)
 
 
 class TestContributions:

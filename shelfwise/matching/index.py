@@ -27,8 +27,8 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from shelfwise.matching.incremental import MOST_DRIFT, Change, Drift, Kept, rows_of, same_rows
-from shelfwise.matching.lexical import Lexical, WordMatrix, comparable, csr, distinct, joined_rows, pair_dots
+from shelfwise.matching.incremental import MOST_DRIFT, Change, Drift, Kept, SharedVectors, rows_of, same_rows
+from shelfwise.matching.lexical import Lexical, WordMatrix, comparable, csr, distinct, pair_dots
 from shelfwise.matching.reading import Read, Reader
 
 PRODUCT_COLUMNS = ("product_id", "title", "brand", "category", "price", "size")
@@ -168,7 +168,7 @@ class CatalogIndex:
     names: pd.DataFrame
     lexical: Lexical
     config: IndexConfig
-    embeddings: np.ndarray | None = None
+    embeddings: np.ndarray | SharedVectors | None = None
     stats: dict[str, Any] = field(default_factory=dict)
     feature_maker: Any = field(default=None, repr=False, compare=False)  # see `FeatureMaker.of`
     checked: Any = field(default=None, repr=False, compare=False)  # the encoder that made the embeddings, once known
@@ -214,7 +214,7 @@ class CatalogIndex:
         texts = names["name"][kept.names < 0].tolist()
         embeddings = None
         if self.embeddings is not None and encoder is not None:
-            embeddings = _taken(self.embeddings, kept.names, encoder.encode(texts))
+            embeddings = SharedVectors.of(self.embeddings, kept.names, encoder.encode(texts))
         made = CatalogIndex(products, names, self.lexical, self.config, embeddings)
         forms = _taken_texts(self.forms, kept.names, comparable(texts))
         titles = comparable(_text(products[kept.titles < 0], "title"))
@@ -232,7 +232,7 @@ class CatalogIndex:
 
         `earlier`: an index with the same n-gram weights, and for each name its row there, -1 for those it lacks.
         """
-        from shelfwise.matching.kernels import invert
+        from shelfwise.matching.kernels import invert, spliced
 
         n = len(self.products)
         self.name_product = np.arange(len(self.names), dtype=np.int32)  # the catalog names stand first
@@ -247,9 +247,9 @@ class CatalogIndex:
         else:
             former, source = earlier
             new = [forms[i] for i in np.flatnonzero(source < 0).tolist()]
-            rows = joined_rows(source, len(former.forms))
-            both = [former.ngram_rows, self.lexical.ngrams.transform(new)] if new else [former.ngram_rows]
-            self.ngram_rows = sparse.vstack(both, format="csr")[rows]
+            starts, columns, weights = spliced(*former._grams, *csr(self.lexical.ngrams.transform(new)), source)
+            shape = (len(forms), former.ngram_rows.shape[1])
+            self.ngram_rows = sparse.csr_matrix((weights, columns.view(np.int32), starts), shape=shape)
             self.words = former.words.updated(source, new, self.lexical.words)
             self.reader = Reader(self.words, n, former.reader.spelling.tables)
         self._grams = csr(self.ngram_rows)
@@ -304,7 +304,9 @@ class CatalogIndex:
         """
         gone = self.names["vendor_id"].isin(set(vendors)).to_numpy()
         keep = np.flatnonzero(~gone)
-        embeddings = None if self.embeddings is None else self.embeddings[keep]
+        embeddings = None
+        if self.embeddings is not None:
+            embeddings = SharedVectors.of(self.embeddings, keep, self.embeddings[:0])
         names = self.names.iloc[keep].reset_index(drop=True)
         made = CatalogIndex(self.products, names, self.lexical, self.config, embeddings)
         made._prepare([self.forms[i] for i in keep.tolist()], self._plain_titles, (self, keep))
@@ -322,7 +324,7 @@ class CatalogIndex:
             json.dumps({"config": asdict(self.config), "stats": self.stats}, indent=2, sort_keys=True)
         )
         if self.embeddings is not None:
-            np.save(directory / "embeddings.npy", self.embeddings, allow_pickle=False)
+            np.save(directory / "embeddings.npy", np.asarray(self.embeddings), allow_pickle=False)
             if self.vectors is not None:
                 import faiss
 
@@ -378,8 +380,6 @@ class CatalogIndex:
         title, or -1: how lines without a match are simulated. `also`: for each title the position of a product that
         is to be among its candidates whatever its score, or -1.
         """
-        from shelfwise.matching.kernels import dense_pair_scores
-
         k = k or self.config.candidates
         forms, queries, read, words = self.read(titles)
         line, product = self._propose(queries, words, embeddings)
@@ -396,9 +396,9 @@ class CatalogIndex:
         alias, alias_score = self._best_alias(queries, line, product)
         encoder = np.full(len(line), np.nan, np.float32)
         if embeddings is not None and self.embeddings is not None:
-            encoder = dense_pair_scores(embeddings, line, self.embeddings, product)
+            encoder = self._by_encoder(embeddings, line, product)
             has = alias >= 0
-            by_alias = dense_pair_scores(embeddings, line[has], self.embeddings, alias[has])
+            by_alias = self._by_encoder(embeddings, line[has], alias[has])
             encoder[has] = np.maximum(encoder[has], by_alias)
         word = pair_dots(words, line, self._title_words, product)
         fused = np.maximum(title, alias_score) + 0.5 * title + word + 0.5 * np.nan_to_num(encoder)
@@ -441,6 +441,14 @@ class CatalogIndex:
             keys.append((rows * n + products.ravel())[found])
         union = distinct(np.concatenate(keys)) if n else np.empty(0, np.int64)
         return (union // n, union % n) if n else (union, union)
+
+    def _by_encoder(self, queries: np.ndarray, line: np.ndarray, name: np.ndarray) -> np.ndarray:
+        """Return the encoder's cosine of query `line[i]` and name `name[i]` for every i."""
+        from shelfwise.matching.kernels import dense_pair_scores
+
+        if isinstance(self.embeddings, SharedVectors):
+            return self.embeddings.scores(queries, line, name)
+        return dense_pair_scores(queries, line, self.embeddings, name)
 
     def _nearest(self, embeddings: np.ndarray, depth: int) -> np.ndarray:
         """Return the products [n, depth] whose names are nearest by the encoder, -1 where there are fewer."""
@@ -548,16 +556,6 @@ def _tables(products: pd.DataFrame, names: pd.DataFrame) -> tuple[pd.DataFrame, 
     if len(names) < n or not (names["product_id"].to_numpy()[:n] == products["product_id"].to_numpy()).all():
         raise ValueError("names must begin with one catalog name per product, in the order of products")
     return products, names
-
-
-def _taken(before: np.ndarray, source: np.ndarray, new: np.ndarray) -> np.ndarray:
-    """Return rows of `before`, and of `new` in their order where `source` is -1."""
-    if not len(before):
-        return np.asarray(new, before.dtype)
-    out = np.empty((len(source), *before.shape[1:]), before.dtype)
-    np.take(before, source, axis=0, out=out, mode="clip")  # the first row where there is none
-    out[source < 0] = new
-    return out
 
 
 def _taken_texts(before: list[str], source: np.ndarray, new: list[str]) -> list[str]:

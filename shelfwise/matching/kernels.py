@@ -34,6 +34,33 @@ def invert(indptr, indices, data, n_columns):  # pragma: no cover - compiled
     return starts, rows, values
 
 
+@njit(nogil=True, cache=True)
+def spliced(indptr, indices, data, more_indptr, more_indices, more_data, rows):  # pragma: no cover - compiled
+    """Return in CSR form these rows of a matrix, -1 standing for the next row of another one of equal width."""
+    n = len(rows)
+    starts = np.zeros(n + 1, indptr.dtype)
+    new = 0
+    for i in range(n):
+        if rows[i] >= 0:
+            starts[i + 1] = starts[i] + indptr[rows[i] + 1] - indptr[rows[i]]
+        else:
+            starts[i + 1] = starts[i] + more_indptr[new + 1] - more_indptr[new]
+            new += 1
+    columns, values = np.empty(starts[n], indices.dtype), np.empty(starts[n], data.dtype)
+    new = 0
+    for i in range(n):
+        if rows[i] >= 0:
+            start, end = indptr[rows[i]], indptr[rows[i] + 1]
+            columns[starts[i] : starts[i + 1]] = indices[start:end]
+            values[starts[i] : starts[i + 1]] = data[start:end]
+        else:
+            start, end = more_indptr[new], more_indptr[new + 1]
+            columns[starts[i] : starts[i + 1]] = more_indices[start:end]
+            values[starts[i] : starts[i + 1]] = more_data[start:end]
+            new += 1
+    return starts, columns, values
+
+
 @njit(nogil=True, cache=True, inline="always")
 def _worse(score_a, name_a, score_b, name_b):
     """Whether a ranks below b: a lower score, or an equal one of a later name."""

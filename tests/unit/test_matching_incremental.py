@@ -11,7 +11,7 @@ import pytest
 from scipy import sparse
 
 from shelfwise.matching.features import FeatureMaker
-from shelfwise.matching.incremental import Change
+from shelfwise.matching.incremental import Change, SharedVectors
 from shelfwise.matching.index import CatalogIndex, IndexConfig, embed_names, product_names
 from shelfwise.matching.lexical import Lexical
 from shelfwise.matching.matcher import Matcher
@@ -66,7 +66,7 @@ def same(left: object, right: object) -> None:
     if isinstance(left, tuple):
         for one, other in zip(left, right, strict=True):
             same(one, other)
-    elif isinstance(left, np.ndarray):
+    elif isinstance(left, np.ndarray | SharedVectors):
         np.testing.assert_array_equal(left, right)
     elif isinstance(left, pd.DataFrame):
         pd.testing.assert_frame_equal(left, right)

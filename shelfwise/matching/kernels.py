@@ -367,9 +367,7 @@ def holds(indptr, indices, row, column):  # pragma: no cover - compiled
 
 
 @njit(nogil=True, cache=True)
-def forest_scores(
-    rows, threshold, threshold_start, column, rank, child, value, root, steps, base
-):  # pragma: no cover - compiled
+def forest_scores(rows, threshold, threshold_start, node, value, root, steps, base):  # pragma: no cover - compiled
     """Return the sums of trees laid out as in `trees.Forest`, float64 [n], for float32 rows [n, features]."""
     n, n_features = rows.shape
     out = np.empty(n, np.float64)
@@ -386,14 +384,13 @@ def forest_scores(
                     ranks[i, f] = 0
                     ranks[i, n_features + f] = 255
                     continue
-                low, high = threshold_start[f], threshold_start[f + 1]
-                # How many thresholds lie below x, and one: a row goes right of those.
-                while low < high:
-                    middle = (low + high) >> 1
-                    if threshold[middle] < x:
-                        low = middle + 1
-                    else:
-                        high = middle
+                # One more than the number of thresholds below x, by halving without a branch to be guessed wrong.
+                low, size = threshold_start[f], threshold_start[f + 1] - threshold_start[f]
+                while size > 0:
+                    half = size >> 1
+                    above = threshold[low + half] < x
+                    low = low + half + 1 if above else low
+                    size = size - half - 1 if above else half
                 code = low - threshold_start[f] + 1
                 ranks[i, f] = code
                 ranks[i, n_features + f] = code
@@ -402,13 +399,14 @@ def forest_scores(
         for tree in range(len(root)):
             first = root[tree]
             for i in range(block):
-                at[i] = 0
+                at[i] = first
             for _ in range(steps[tree]):
                 for i in range(block):
-                    node = first + at[i]
-                    at[i] = child[node] + (ranks[i, column[node]] > rank[node])
+                    word = node[at[i]]
+                    right = ranks[i, word >> np.uint32(24)] > (word >> np.uint32(16)) & np.uint32(255)
+                    at[i] = first + (word & np.uint32(65535)) + np.uint32(right)
             for i in range(block):
-                sums[i] += value[first + at[i]]
+                sums[i] += value[at[i]]
         for i in range(count):
             out[start + i] = base + sums[i]
     return out

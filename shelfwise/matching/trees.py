@@ -10,12 +10,12 @@ processor has nothing to guess. The results are LightGBM's, bit for bit (a test 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 _CATEGORICAL, _DEFAULT_LEFT, _MISSING_ZERO, _MISSING_NAN = 1, 2, 4, 8  # bits of LightGBM's decision_type
 MOST_THRESHOLDS = 254  # of a feature: with the place of a missing value, their ranks fill a byte
+MOST_FEATURES = 128
 
 
 @dataclass(frozen=True)
@@ -76,21 +76,22 @@ def read_trees(text: str) -> tuple[float, list[Tree]]:
 class Forest:
     """Trees ready to be evaluated.
 
-    Of feature f the thresholds stand, ascending, at `threshold_start[f]:threshold_start[f + 1]`. Nodes are described
-    by `column`, `rank`, `child` and `value`; those of tree t begin at `root[t]`, and it takes `steps[t]` steps.
+    Of feature f the thresholds stand, ascending, at `threshold_start[f]:threshold_start[f + 1]`. `node`: a node in four
+    bytes: the column of a row's ranks it looks at (the feature; or features later, where a missing value goes right),
+    the rank of its threshold (a row goes right where its own is larger), and its left child counted from the tree's
+    root, which the right one follows (two bytes). `value`: of a node that is a leaf. Tree t begins at `root[t]` and
+    takes `steps[t]` steps. `gain`: of each feature, summed over all splits.
     """
 
     base: float
     n_features: int
     threshold: np.ndarray
     threshold_start: np.ndarray
-    column: np.ndarray  # of a node in a row's ranks: the feature, or features later where a missing value goes right
-    rank: np.ndarray  # of a node's threshold; a row goes right where its own is larger
-    child: np.ndarray  # left child of a node, counted from the tree's root; the right one follows it
-    value: np.ndarray  # of a node that is a leaf
+    node: np.ndarray
+    value: np.ndarray
     root: np.ndarray
     steps: np.ndarray
-    gain: np.ndarray  # of each feature, summed over all splits
+    gain: np.ndarray
     trees: list[Tree]
     text: str
 
@@ -107,21 +108,22 @@ class Forest:
         thresholds = [np.unique(values) for values in used]
         if max(map(len, thresholds), default=0) > MOST_THRESHOLDS:
             raise ValueError(f"trees with more than {MOST_THRESHOLDS} thresholds of one feature cannot be used")
-        flat: dict[str, list[Any]] = {name: [] for name in ("column", "rank", "child", "value")}
+        if n_features > MOST_FEATURES:
+            raise ValueError(f"trees of {n_features} features cannot be used, {MOST_FEATURES} are the most")
+        nodes: list[int] = []
+        values: list[float] = []
         root, steps = [], []
         for tree in trees:
-            root.append(len(flat["rank"]))
-            steps.append(_lay_out(tree, thresholds, n_features, flat))
+            root.append(len(nodes))
+            steps.append(_lay_out(tree, thresholds, n_features, nodes, values))
         return cls(
             base,
             n_features,
             np.concatenate([np.empty(0), *thresholds]),
             np.cumsum([0, *map(len, thresholds)]),
-            np.array(flat["column"], np.uint8 if 2 * n_features < 256 else np.uint16),
-            np.array(flat["rank"], np.uint8),
-            np.array(flat["child"], np.uint16),
-            np.array(flat["value"], np.float64),
-            np.array(root, np.int64),
+            np.array(nodes, np.uint32),
+            np.array(values, np.float64),
+            np.array(root, np.uint32),
             np.array(steps, np.int64),
             gain,
             trees,
@@ -133,40 +135,27 @@ class Forest:
         from shelfwise.matching.kernels import forest_scores
 
         features = np.ascontiguousarray(features, dtype=np.float32)
-        return forest_scores(
-            features,
-            self.threshold,
-            self.threshold_start,
-            self.column,
-            self.rank,
-            self.child,
-            self.value,
-            self.root,
-            self.steps,
-            self.base,
-        )
+        layout = (self.threshold, self.threshold_start, self.node, self.value, self.root, self.steps)
+        return forest_scores(features, *layout, self.base)
 
 
-def _lay_out(tree: Tree, thresholds: list[np.ndarray], n_features: int, flat: dict[str, list[Any]]) -> int:
+def _lay_out(tree: Tree, thresholds: list[np.ndarray], n_features: int, nodes: list[int], values: list[float]) -> int:
     """Append a tree's nodes, breadth first, the two children of a node side by side; return its depth."""
-    first = len(flat["rank"])
+    first = len(nodes)
     level, depth = [0], 0
     placed = 1  # nodes of this tree that have a place
     while level:
         below = []
         for node in level:
-            place = len(flat["rank"]) - first
-            if node < 0:  # a leaf: every rank is at most 255, so it leads left, to itself
-                flat["column"].append(0)
-                flat["rank"].append(255)
-                flat["child"].append(place)
-                flat["value"].append(tree.leaf_value[~node])
+            if node < 0:  # a leaf: no rank is above 255, so it leads left, to itself
+                nodes.append(255 << 16 | len(nodes) - first)
+                values.append(float(tree.leaf_value[~node]))
                 continue
             feature = int(tree.feature[node])
-            flat["column"].append(feature if tree.missing_left[node] else n_features + feature)
-            flat["rank"].append(int(np.searchsorted(thresholds[feature], tree.threshold[node])) + 1)
-            flat["child"].append(placed)
-            flat["value"].append(0.0)
+            column = feature if tree.missing_left[node] else n_features + feature
+            rank = int(np.searchsorted(thresholds[feature], tree.threshold[node])) + 1
+            nodes.append(column << 24 | rank << 16 | placed)
+            values.append(0.0)
             placed += 2
             below += [int(tree.left[node]), int(tree.right[node])]
         level = below

@@ -95,7 +95,7 @@ def about(benchmark: str) -> dict[str, Any]:
 
 def settings() -> dict[str, str]:
     """Return the project's settings that were given in the environment; where things lie is left out."""
-    places = ("SHELFWISE_DATA", "SHELFWISE_LAKE", "SHELFWISE_CACHE", "SHELFWISE_BENCH_DATA")
+    places = ("SHELFWISE_DATA", "SHELFWISE_LAKE", "SHELFWISE_CACHE", "SHELFWISE_BENCH_DATA", "SHELFWISE_BENCH_ENCODER")
     return {
         name: value
         for name, value in sorted(os.environ.items())

@@ -406,6 +406,94 @@ def _pairs(name: str, result: Result) -> str:
     )
 
 
+COMPARED = {"abt_buy": "Abt-Buy", "amazon_google": "Amazon-Google"}
+
+
+def _row_of(one: Result, cells: Callable[[], list[str]], width: int) -> list[str]:
+    """Return a system's row; one without a result says why in the first cell."""
+    if one["status"] == "done":
+        return [one["label"], *cells()]
+    return [f"{one['label']}: {one['reason']}", *["–"] * width]
+
+
+def _comparisons(result: Result) -> str:
+    """Return Shelfwise beside what people use instead, task by task."""
+    tasks, limit = result["tasks"], result["limit_seconds"]
+    packages = {name: number for one in result["packages"].values() for name, number in one.items()}
+    versions = ", ".join(f"{name} {number}" for name, number in sorted(packages.items()))
+    parts = [
+        "## Beside what people use instead",
+        "All systems on the same data in one run, each in a process of its own on two cores, stopped after "
+        f"{limit:,.0f} s. What a tool leaves open (which similarity, which text) was chosen for it by the labels "
+        "Shelfwise learns from, and so was its threshold; dedupe and Splink were trained on them too. The MiniLM "
+        f"encoder comes with weights trained elsewhere, Shelfwise with none. {versions}.",
+    ]
+    for task, title in COMPARED.items():
+        if task in tasks:
+            parts.append(_compared_links(title, tasks[task]))
+    if "pricerunner" in tasks:
+        parts += [
+            _compared_lines(tasks["pricerunner"]),
+            "![lines per second against accuracy](results/comparisons.png)",
+        ]
+    if "pricerunner_withheld" in tasks:
+        parts += [
+            _compared_coverage(tasks["pricerunner_withheld"], result["withheld"]),
+            "![precision against coverage](results/comparisons_coverage.png)",
+        ]
+    return "\n\n".join(parts)
+
+
+def _compared_links(title: str, systems: Result) -> str:
+    rows = [
+        _row_of(
+            one,
+            lambda one=one: [
+                *(_with_interval(one, name) for name in ("pair_f1", "precision", "recall")),
+                *(_number(one[name]) for name in ("end_to_end_f1", "recall_at_10")),
+                _seconds(one["seconds"]),
+                str(one["chosen"]),
+            ],
+            7,
+        )
+        for one in systems.values()
+    ]
+    return _table([title, "pair F1", "precision", "recall", "end to end F1", "recall at 10", "time", "as used"], rows)
+
+
+def _compared_lines(systems: Result) -> str:
+    rows = [
+        _row_of(
+            one,
+            lambda one=one: [
+                *(_with_interval(one, name) for name in ("top1", "top5")),
+                _count(one["lines_per_second"]),
+                _seconds(one["fit_seconds"]),
+                _mb(one["peak_mb"]),
+                str(one["chosen"]),
+            ],
+            6,
+        )
+        for one in systems.values()
+    ]
+    return _table(["PriceRunner, unseen vendors", "top-1", "top-5", "lines/s", "preparing", "memory", "as used"], rows)
+
+
+def _compared_coverage(systems: Result, withheld: float) -> str:
+    from benchmarks.comparisons import coverage_at
+
+    rows = [
+        _row_of(one, lambda one=one: [_percent(coverage_at(one["curve"], least)) for least in (0.95, 0.98, 0.99)], 3)
+        for one in systems.values()
+    ]
+    header = [f"the same, {withheld:.0%} of the products not in the catalog", "coverage at 95 %", "at 98 %", "at 99 %"]
+    return (
+        "Coverage: the share of lines with a product that are answered rightly before precision, taken from the surest "
+        "answer on, falls below. Seen afterwards, so it says how well a system knows what it knows; what can be "
+        "promised beforehand is under decisions.\n\n" + _table(header, rows)
+    )
+
+
 def _certified(result: Result) -> str:
     """Return one row for each set and target: what was certified, what was measured."""
     rows = []
@@ -516,6 +604,7 @@ def render(results: Mapping[str, Result]) -> str:
     parts += [_speed(name, result) for name, result in _of_kind(results, "speed")]
     parts += [_encoders(name, result) for name, result in _of_kind(results, "encoders")]
     parts += [_pairs(name, result) for name, result in _of_kind(results, "pairs")]
+    parts += [_comparisons(result) for _, result in _of_kind(results, "comparisons")]
     parts += [_certified(result) for _, result in _of_kind(results, "certified")]
     parts += [_demo(result) for _, result in _of_kind(results, "demo")]
     parts.append(_small(results))
@@ -531,13 +620,19 @@ def read_results(folder: Path = RESULTS) -> dict[str, Result]:
 
 def draw(results: Mapping[str, Result], folder: Path = RESULTS) -> None:
     """Write the pictures that RESULTS.md shows."""
-    from benchmarks.pictures import precision_coverage, speed_accuracy
+    from benchmarks.pictures import compared_coverage, compared_speed, precision_coverage, speed_accuracy
 
     for name, result in _of_kind(results, "catalog"):
         if result.get("promoted") and not name.startswith(MORE_FOLDS):
             (folder / f"{name}.png").write_bytes(precision_coverage(result))
     for name, result in _of_kind(results, "speed"):
         (folder / f"{name}.png").write_bytes(speed_accuracy(result))
+    for name, result in _of_kind(results, "comparisons"):
+        if systems := result["tasks"].get("pricerunner"):
+            title = "PriceRunner, lines of unseen vendors, two cores"
+            (folder / f"{name}.png").write_bytes(compared_speed(systems, title))
+        if systems := result["tasks"].get("pricerunner_withheld"):
+            (folder / f"{name}_coverage.png").write_bytes(compared_coverage(systems))
 
 
 def main() -> int:

@@ -55,6 +55,7 @@ BENCHMARKS = (
     Benchmark("speed_million", ("benchmarks.speed --products 1000000 --lines 20000 --sample 20",), extra=True),
     Benchmark("pairs_abt_buy", ("benchmarks.pairs {data}/abt-buy",), "abt-buy/tableA.csv"),
     Benchmark("pairs_amazon_google", ("benchmarks.pairs {data}/amazon-google",), "amazon-google/tableA.csv"),
+    Benchmark("comparisons", ("benchmarks.comparisons --data {data}",), "pricerunner/offers.csv"),
     Benchmark("tests", ("benchmarks.suite",)),
     Benchmark("synthetic", (SYNTHETIC, "benchmarks.catalog {dir}/synthetic --seeds 1")),
     _pricerunner("pricerunner"),

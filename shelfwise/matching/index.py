@@ -302,15 +302,18 @@ class CatalogIndex:
 
         This is how training and evaluation simulate a vendor never seen.
         """
-        gone = self.names["vendor_id"].isin(set(vendors)).to_numpy()
-        keep = np.flatnonzero(~gone)
+        return self.without_names(self.names["vendor_id"].isin(set(vendors)).to_numpy())
+
+    def without_names(self, gone: np.ndarray) -> CatalogIndex:
+        """Return the index as if these names (a mask) had never been sent; catalog names stay."""
+        keep = np.flatnonzero(~gone | (np.arange(len(self.names)) < len(self.products)))
         embeddings = None
         if self.embeddings is not None:
             embeddings = SharedVectors.of(self.embeddings, keep, self.embeddings[:0])
         names = self.names.iloc[keep].reset_index(drop=True)
         made = CatalogIndex(self.products, names, self.lexical, self.config, embeddings)
         made._prepare([self.forms[i] for i in keep.tolist()], self._plain_titles, (self, keep))
-        made._build_vectors()
+        made._build_vectors((self, np.arange(len(self.products))))
         return made
 
     def save(self, directory: Path) -> None:

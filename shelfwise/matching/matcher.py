@@ -17,7 +17,7 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ from shelfwise.matching.features import FEATURE_NAMES, FeatureMaker
 from shelfwise.matching.guarantee import Guarantee, Sample
 from shelfwise.matching.index import Candidates, CatalogIndex, Encoder, IndexConfig, embed_names, rank_within
 from shelfwise.matching.lexical import Lexical, comparable
-from shelfwise.matching.scorer import Scorer, ScorerConfig, best_rows
+from shelfwise.matching.scorer import Scorer, ScorerConfig, best_rows, deal
 from shelfwise.matching.splits import hashed_share
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ MATCH_COLUMNS = (
 )
 FORMAT = 3  # of decisions.json and what lies beside it
 CHUNK = 2048
+MOST_HIDDEN, MOST_PARTS = 0.1, 5  # see `_vendor_parts`
 Progress = Callable[[int, int], None]
 
 
@@ -140,8 +141,9 @@ class Matcher:
         valid part).
 
         `lines`: vendor_id, vendor_title, product_id. `index`: over the whole catalog with all known aliases; those of
-        the lines' own vendors are hidden here, as if the vendors were new. Lines are looked at in two views: with the
-        names other vendors gave their products, and as if nobody had ever sent a line of these products. In either,
+        a line's own vendor are hidden from it here, as if the vendor were new, together with those of a few others
+        (`_vendor_parts`). Lines are looked at in two views: with the names other vendors gave their products, and as if
+        nobody had ever sent a line of these products. In either,
         `no_match_share` of the products (by hash) are hidden from their lines a second time, which makes lines that
         match nothing. `encoder`: a loaded encoder; else it is loaded from `encoder_dir`; None for a lexical matcher.
         `policy`: how thresholds are derived from scores of trees that saw neither vendor nor product of the line.
@@ -151,67 +153,39 @@ class Matcher:
         made = cls(index.lexical, Scorer(config), encoder, encoder_dir)
         lines = lines.sort_values(["vendor_id", "vendor_title", "product_id"], kind="stable").reset_index(drop=True)
         lines["product_id"] = lines["product_id"].astype(str)
-        seen = index.without_vendors(lines["vendor_id"].unique())
-        as_new = _without_names(seen, set(lines["product_id"]))
-        views = [(True, seen), (False, as_new)] if len(as_new.names) < len(seen.names) else [(False, seen)]
-        truth = seen.positions(lines["product_id"].tolist())
-        hidden = np.flatnonzero(hashed_share(lines["product_id"], no_match_share, 1) & (truth >= 0))
-        rows = np.concatenate([np.arange(len(lines)), hidden]).astype(np.int64)
-        hide = np.full(len(rows), -1, np.int64)
-        hide[len(lines) :] = truth[hidden]
-        wanted = np.where(hide >= 0, -1, truth[rows])
-        titles = lines["vendor_title"].astype(str).to_numpy()[rows].tolist()
-        prices = line_prices(lines, rows)
-        found_x, found_product, found_line = [np.empty((0, len(FEATURE_NAMES)))], [wanted[:0]], [rows[:0]]
-        for i, (_, view) in enumerate(views):
-            for start, found, features in made._each_chunk(lambda x: x, titles, view, prices, hide, progress):
-                found_x.append(features)
-                found_line.append(found.line + start + i * len(rows))
-                found_product.append(found.product)
-        x, product, line = (
-            np.concatenate(found_x[1:] or found_x),
-            np.concatenate(found_product),
-            np.concatenate(found_line),
+        looked, x, named, product, line = [], [], [], [], []
+        n = 0
+        for one in _looks(lines, index, no_match_share):
+            titles = lines["vendor_title"].astype(str).to_numpy()[one.rows].tolist()
+            prices = line_prices(lines, one.rows)
+            for start, found, features in made._each_chunk(lambda x: x, titles, one.view, prices, one.hide, progress):
+                x.append(features)
+                named.append(has_names(one.view, found.product))
+                product.append(found.product)
+                line.append(found.line + start + n)
+            n += len(one.rows)
+            looked.append(replace(one, view=index))  # the view itself is no longer needed
+        rows, wanted, typical = (
+            np.concatenate([getattr(one, name) for one in looked]) for name in ("rows", "wanted", "typical")
         )
-        n, times = len(rows), len(views)
-        right = (product == np.tile(wanted, times)[line]).astype(np.int8)
-        typical = np.ones(n, bool)  # of a line seen twice, calibration takes the one without its product
-        typical[hidden] = False
-        typical = np.tile(typical, times)
-        vendors, ids = (lines[name].astype(str).to_numpy()[rows] for name in ("vendor_id", "product_id"))
-        made.scorer.fit(x, right, line, np.tile(ids, times), typical, np.tile(vendors, times))
-        best = best_rows(line, made.scorer.unseen)
-        of_line = np.full(n * times, -1, np.int64)
-        of_line[line[best]] = best
-        held = {"vendor": np.tile(vendors, times), "product": np.tile(ids, times), "wanted": np.tile(wanted, times)}
-        named = np.concatenate([np.full(n, flag) for flag, _ in views])
-        sample = made._sample(views, named, of_line, product, held)
-        sample = sample.take(np.flatnonzero(typical))
+        known_view = np.repeat([one.known for one in looked], [len(one.rows) for one in looked])
+        vendors, ids = (lines[name].astype(str).to_numpy(str)[rows] for name in ("vendor_id", "product_id"))
+        features = np.concatenate([np.empty((0, len(FEATURE_NAMES)), np.float32), *x])
+        products, lines_of = (np.concatenate([np.empty(0, np.int64), *parts]) for parts in (product, line))
+        x.clear()
+        made.scorer.fit(features, (products == wanted[lines_of]).astype(np.int8), lines_of, ids, typical, vendors)
+        at = best_rows(lines_of, made.scorer.unseen)
+        best, score = np.full(len(rows), -1, np.int64), np.zeros(len(rows))
+        best_named, some = np.zeros(len(rows), bool), lines_of[at]
+        best[some], score[some] = products[at], made.scorer.calibration(made.scorer.unseen[at])
+        best_named[some] = np.concatenate([np.empty(0, bool), *named])[at]
+        category = np.full(len(rows), "", dtype=object)
+        category[some] = categories(index, best[some])
+        sample = Sample(
+            score, (best >= 0) & (best == wanted), wanted >= 0, best_named, known_view, vendors, ids,
+            category.astype(str), made.scorer.held_apart,
+        ).take(np.flatnonzero(typical))  # fmt: skip
         return cls(index.lexical, made.scorer, encoder, encoder_dir, thresholds, policy, sample, index.config)
-
-    def _sample(
-        self,
-        views: list[tuple[bool, CatalogIndex]],
-        named: np.ndarray,
-        of_line: np.ndarray,
-        product: np.ndarray,
-        held: dict[str, np.ndarray],
-    ) -> Sample:
-        """Return the sample for a guarantee. `of_line`: for each line the entry of its best candidate, -1 for none."""
-        some = of_line >= 0
-        best = np.where(some, product[of_line] if len(product) else -1, -1)
-        score = np.zeros(len(of_line))
-        score[some] = self.scorer.calibration(self.scorer.unseen[of_line[some]])
-        known = np.zeros(len(of_line), bool)
-        category = np.full(len(of_line), "", dtype=object)
-        for flag, view in views:
-            rows = some & (named == flag)
-            known[rows], category[rows] = has_names(view, best[rows]), categories(view, best[rows])
-        wanted = held["wanted"]
-        return Sample(
-            score, some & (best == wanted), wanted >= 0, known, named, held["vendor"].astype(str),
-            held["product"].astype(str), category.astype(str), self.scorer.held_apart,
-        )  # fmt: skip
 
     def decide(
         self,
@@ -463,12 +437,52 @@ def categories(index: CatalogIndex, product: np.ndarray) -> np.ndarray:
     return np.array(["" if c is None or c != c else str(c).split(" > ")[0] for c in found], object)
 
 
-def _without_names(index: CatalogIndex, products: set[str]) -> CatalogIndex:
-    """Return the index as if nobody had ever sent a line of these products."""
-    keep = np.flatnonzero(index.names["vendor_id"].isna() | ~index.names["product_id"].isin(products))
-    embeddings = None if index.embeddings is None else index.embeddings[keep]
-    names = index.names.iloc[keep].reset_index(drop=True)
-    return CatalogIndex.build(index.products, names, index.lexical, embeddings, index.config)
+@dataclass(frozen=True)
+class _Look:
+    """Lines as one view of the catalog shows them. `rows`: their positions; a line whose product is hidden from it
+    stands there a second time. `hide`: that product, or -1. `wanted`: the line's product, -1 where it is hidden.
+    `typical`: of a line that stands there twice, the one without its product, which is what calibration takes. `known`:
+    the view holds the names that other vendors gave the lines' products.
+    """
+
+    view: CatalogIndex
+    known: bool
+    rows: np.ndarray
+    hide: np.ndarray
+    wanted: np.ndarray
+    typical: np.ndarray
+
+
+def _looks(lines: pd.DataFrame, index: CatalogIndex, no_match_share: float) -> Iterator[_Look]:
+    """Yield the lines of each part of the vendors, in both views where the products have names by others."""
+    for part in _vendor_parts(lines["vendor_id"], index):
+        some = lines.iloc[part]
+        seen = index.without_vendors(some["vendor_id"].unique())
+        as_new = seen.without_names(seen.names["product_id"].isin(set(some["product_id"])).to_numpy())
+        truth = index.positions(some["product_id"].tolist())
+        hidden = np.flatnonzero(hashed_share(some["product_id"], no_match_share, 1) & (truth >= 0))
+        at = np.concatenate([np.arange(len(part)), hidden]).astype(np.int64)
+        hide, typical = np.full(len(at), -1, np.int64), np.ones(len(at), bool)
+        hide[len(part) :] = truth[hidden]
+        typical[hidden] = False
+        wanted = np.where(hide >= 0, -1, truth[at])
+        if len(as_new.names) < len(seen.names):
+            yield _Look(seen, True, part[at], hide, wanted, typical)
+        yield _Look(as_new, False, part[at], hide, wanted, typical)
+
+
+def _vendor_parts(vendors: pd.Series, index: CatalogIndex) -> list[np.ndarray]:
+    """Return positions of lines by part of their vendors.
+
+    A line must not see its own vendor's past lines; were those of all fitted vendors hidden at once, rivals would lack
+    the names they have in use, and the evidence would be that of another index. So parts are made of which each hides
+    about `MOST_HIDDEN` of the past lines. Source: cross-fitting (Schick 1986), by vendor.
+    """
+    past = index.names["vendor_id"].dropna()
+    share = past.isin(set(vendors)).sum() / max(len(past), 1)
+    parts = int(np.clip(np.ceil(share / MOST_HIDDEN), 1, min(MOST_PARTS, max(vendors.nunique(), 1))))
+    part = deal(vendors.astype(str).to_numpy(), parts, 0)
+    return [np.flatnonzero(part == k) for k in range(parts)]
 
 
 def searched_titles(lines: pd.DataFrame) -> list[str]:

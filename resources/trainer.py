@@ -37,4 +37,5 @@ class SubprocessTrainer(EncoderTrainer):
             # A hub is asked only when somebody names a model of one; a run never waits for a network it does not need.
             env={"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEMETRY": "1", "OMP_WAIT_POLICY": "PASSIVE"},
         )
-        return float(done.get_custom_messages()[-1]["timing"]["train_seconds"])
+        timing = done.get_custom_messages()[-1]["timing"]
+        return float(timing["prepare_seconds"] + timing["train_seconds"])

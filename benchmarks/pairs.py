@@ -1,7 +1,11 @@
 """Linking two catalogs: `python -m benchmarks.pairs DIR [--seeds 5]`. The last line is one JSON object.
 
-DIR holds tableA.csv and tableB.csv (`id`, a `name` or `title`, any other text columns, perhaps `price`) and train.csv,
-valid.csv, test.csv (`ltable_id`, `rtable_id`, `label`: 1 for a match), the form of the DeepMatcher data sets.
+DIR holds tableA.csv and tableB.csv (`id`, a `name` or `title`, any other columns, perhaps `price`) and train.csv,
+valid.csv, test.csv (`ltable_id`, `rtable_id`, `label`: 1 for a match), the form of the DeepMatcher data sets; valid.csv
+may be missing.
+
+`recall_at_10`: of the matches, those whose tableA record is among the 10 best that the tableB record finds by names
+alone. `recall_at_10_left` asks the other way round, which is harder where a record of tableA has several in tableB.
 
 What is learned from: the labelled pairs of train and valid together, cross-fitted (`shelfwise.matching.linking`). The
 threshold comes from the out-of-fold scores of those pairs. Labels of test are read after the last
@@ -32,7 +36,8 @@ from shelfwise.matching.linking import (
     CatalogLinker,
     LinkerConfig,
     best_cut,
-    choose,
+    best_way,
+    linked,
     name_column,
     read_records,
 )
@@ -125,8 +130,9 @@ def read_source(folder: Path) -> Source:
     """Read a directory. Raises InputError as `read_table`, `read_pairs` and `read_records` do."""
     tables = [read_table(folder / f"{name}.csv") for name in ("tableA", "tableB")]
     ids = [set(read_records(table, f"table{side}.csv")[0].tolist()) for side, table in zip("AB", tables, strict=True)]
-    parts = [read_pairs(folder / f"{split}.csv", *ids).assign(split=split) for split in SPLITS]
-    for split, part in zip(SPLITS, parts, strict=True):
+    given = [split for split in SPLITS if split != "valid" or (folder / "valid.csv").exists()]
+    parts = [read_pairs(folder / f"{split}.csv", *ids).assign(split=split) for split in given]
+    for split, part in zip(given, parts, strict=True):
         if not part["label"].any():
             raise InputError(Problem(f"{split}.csv", "at least one match", "none", column="label"))
     pairs = pd.concat(parts, ignore_index=True)
@@ -237,7 +243,7 @@ def token_set(left: Sequence[str], right: Sequence[str]) -> Callable[[np.ndarray
 def baseline(
     score: Callable[[np.ndarray, np.ndarray], np.ndarray], source: Source, scored: pd.DataFrame
 ) -> dict[str, float]:
-    """Measure one similarity of names: threshold of best F1 on valid, the same candidates for whole tables."""
+    """Measure one similarity of names: threshold of best F1 on valid, else on train; the same candidates."""
     began = time.perf_counter()
     places = [{value: i for i, value in enumerate(table["id"].str.strip())} for table in (source.left, source.right)]
 
@@ -245,11 +251,12 @@ def baseline(
         return score(*(pairs[c].map(p).to_numpy() for c, p in zip(("left_id", "right_id"), places, strict=True)))
 
     valid, test = source.of("valid"), source.of("test")
+    valid = valid if valid["label"].any() else source.of("train")
     threshold, _ = best_cut(of(valid), valid["label"].to_numpy())
     called = of(test) >= threshold
     measured = f1(float((called & (test["label"] == 1)).sum()), float(called.sum()), float(test["label"].sum()))
     compared = scored.assign(probability=of(scored))
-    keep = choose(*(compared[c].to_numpy() for c in ("left_id", "right_id", "probability")), threshold, True)
+    keep = linked(compared, threshold, best_way(compared, source.of("train", "valid"), threshold))
     return {
         "pair_f1": measured["f1"],
         "precision": measured["precision"],
@@ -271,11 +278,12 @@ def measure_seed(source: Source, seed: int) -> tuple[CatalogLinker, dict[str, An
     test = source.of("test")
     probability = linker.predict(test[["left_id", "right_id"]])
     scored = linker.scored(out_of_fold=True)
-    links = linker.link(one_to_one=True, scored=scored)
+    way = best_way(scored, source.of("train", "valid"), linker.threshold)
+    links = scored.iloc[linked(scored, linker.threshold, way)]
     seconds = time.perf_counter() - began[0]
     called = probability >= linker.threshold
     counted = f1(float((called & (test["label"] == 1)).sum()), float(called.sum()), float(test["label"].sum()))
-    every = linker.link(one_to_one=False, scored=scored)
+    others = {"one": linker.link(True, scored=scored), "many": linker.link(False, scored=scored)}
     measured = {
         "seed": seed,
         "pair_f1": counted["f1"],
@@ -284,7 +292,8 @@ def measure_seed(source: Source, seed: int) -> tuple[CatalogLinker, dict[str, An
         "threshold": linker.threshold,
         "out_of_fold_f1": _out_of_fold_f1(linker),
         **end_to_end(links, source),
-        "end_to_end_many_f1": end_to_end(every, source)["end_to_end_f1"],
+        **{f"end_to_end_{name}_f1": end_to_end(some, source)["end_to_end_f1"] for name, some in others.items()},
+        "links": way,
         **top(scored, source),
         "seconds": seconds,
         "cpu_seconds": time.process_time() - began[1],
@@ -311,8 +320,8 @@ def run(folder: Path, seeds: int) -> dict[str, Any]:
         say("seed {seed}: F1 {pair_f1:.4f}, end to end {end_to_end_f1:.4f}, {seconds:.0f} s".format(**measured))
     matches = source.pairs[source.pairs["label"] == 1]
     recall = {
-        f"recall_at_{depth}{'_back' if back else ''}": recall_at(linker.candidates(depth, back), matches)
-        for back in (False, True)
+        f"recall_at_{depth}{'' if back else '_left'}": recall_at(linker.candidates(depth, back), matches)
+        for back in (True, False)
         for depth in DEPTHS
     }
     scored = linker.scored()
@@ -332,7 +341,7 @@ def run(folder: Path, seeds: int) -> dict[str, Any]:
         "each": each,
         "learned_from": LEARNED_FROM,
         "records": [len(source.left), len(source.right)],
-        "name_columns": [name_column(list(table.columns)) for table in (source.left, source.right)],
+        "name_columns": [_name_column(table) for table in (source.left, source.right)],
         "pairs": {split: len(source.of(split)) for split in SPLITS},
         "matches": {split: int(source.of(split)["label"].sum()) for split in SPLITS},
         "contradictory": linker.report["contradictory"],
@@ -343,8 +352,12 @@ def run(folder: Path, seeds: int) -> dict[str, Any]:
     }
 
 
+def _name_column(table: pd.DataFrame) -> str:
+    return name_column(list(table.columns), texts={column: table[column].tolist() for column in table})
+
+
 def _names(table: pd.DataFrame) -> list[str]:
-    return table[name_column(list(table.columns))].str.lower().tolist()
+    return table[_name_column(table)].str.lower().tolist()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -7,6 +7,7 @@ candidates of either record. Nothing here sees a label.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +33,10 @@ ALIKE_DEPTH = 8
 SHORTEST_CODE = 4
 LENGTH_POWER = 0.6  # by which power of its length a text's n-grams are divided: 1 is the cosine
 HELD_WEIGHT = 0.25
+NUMERIC = 0.7  # share of a column's values that are numbers, from which on they are compared as such
 MOST_PROPOSALS = 60_000  # candidate pairs that one catalog proposes by one view
+_NUMBER = re.compile(r"(\d{1,12}(?:\.\d{1,6})?) ?(?:%|abv|percent)?")
+_DURATION = re.compile(r"(\d{1,3}) ([0-5]\d)")
 # Similarities whose place among the rivals is a feature, by view.
 RANKED = (
     "ngrams",
@@ -364,6 +368,11 @@ class PairSpace:
             known = np.array([bool(x) and bool(y) for x, y in zip(a, b, strict=True)], bool)
             alike = process.cpdist(a, b, scorer=fuzz.token_set_ratio, dtype=np.float32) / 100 if a else np.empty(0)
             out[f"{name}_alike"] = np.where(known, alike, np.nan)
+            amounts = _amounts(ours), _amounts(theirs)
+            if amounts[0] is not None and amounts[1] is not None:
+                x, y = amounts[0][pairs.left], amounts[1][pairs.right]
+                out[f"{name}_apart"] = np.abs(x - y)
+                out[f"{name}_ratio"] = np.minimum(x, y) / np.maximum(np.maximum(x, y), 1e-9)
         for side, (records, other) in enumerate(((self.left, self.right), (self.right, self.left))):
             at, there = (pairs.left, pairs.right) if side == 0 else (pairs.right, pairs.left)
             for name, column in records.attributes.items():
@@ -485,7 +494,8 @@ def _alike(vocabulary: Sequence[str]) -> sparse.csr_matrix:
     column = {word: i for i, word in enumerate(plain) if word}
     short: list[tuple[int, int]] = []
     for members in groups.values():
-        short += [(a, b) for a in members for b in members if a != b][: ALIKE_DEPTH**2]
+        near = members[: ALIKE_DEPTH + 1]
+        short += [(a, b) for a in near for b in near if a != b]
     for i, word in enumerate(plain):
         for size in range(3, len(word)):
             start = column.get(word[:size])
@@ -564,6 +574,21 @@ def _squash(form: str) -> str:
 def _common_prefix(a: str, b: str) -> float:
     size = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
     return size / max(min(len(a), len(b)), 1)
+
+
+def _amounts(column: Sequence[str]) -> np.ndarray | None:
+    """Return the numbers of a column that holds nearly nothing else, NaN where there is none; None for other columns.
+
+    Numbers are as in "5.4", "5.4%" and "2004", or minutes and seconds ("4:03", in normal form "4 03").
+    """
+    found = np.full(len(column), np.nan)
+    for i, value in enumerate(column):
+        if match := _NUMBER.fullmatch(value):
+            found[i] = float(match[1])
+        elif match := _DURATION.fullmatch(value):
+            found[i] = 60 * int(match[1]) + int(match[2])
+    filled = sum(bool(value) for value in column)
+    return found if filled and np.isfinite(found).sum() >= NUMERIC * filled else None
 
 
 def _is_short(column: Sequence[str]) -> bool:

@@ -20,7 +20,8 @@ other pairs.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,11 +34,14 @@ from scipy import sparse
 from shelfwise.errors import InputError, Problem
 from shelfwise.matching.link_features import Pairs, PairSpace, Records, retrieve, rivals
 
-FORMAT = 1
+FORMAT = 2
 LEAST_LABELLED = 10
 ID = "id"
 NAME_COLUMNS = ("name", "title", "product_name", "product_title")
 PRICE = "price"
+# How often a record may take part in a link: once on either side, each left (right) record once, any number of times.
+WAYS = ONE_TO_ONE, LEFT_ONCE, RIGHT_ONCE, MANY = "one to one", "left once", "right once", "many to many"
+APART = 0.8  # of the records that the best column tells apart, a column of names does at least so many
 _KNOWN = "name_mean", "name_ngrams_both"  # what the word regression is told of the pair besides its words
 _KNOWN_SCALE = 6.0  # so that the penalty on their weights is about that on the words'
 
@@ -64,15 +68,24 @@ class LinkerConfig:
 # ---- reading ---------------------------------------------------------------------------------------------------------
 
 
-def name_column(columns: Sequence[str], file: str = "table") -> str:
-    """Return which column holds the names: one of `NAME_COLUMNS`, or the first column that may.
+def name_column(columns: Sequence[str], file: str = "table", texts: Mapping[str, Sequence[str]] | None = None) -> str:
+    """Return which column holds the names: one of `NAME_COLUMNS`, else one that says so (`beer_name`), else, of `texts`
+    (values by column), the one that tells records apart in the fewest characters; without them the first that may.
 
     Raises InputError where there is nothing but ids and prices.
     """
-    for name in (*NAME_COLUMNS, *columns):
-        if name in columns and name not in (ID, PRICE):
+    able = [column for column in columns if column not in (ID, PRICE)]
+    if not able:
+        raise InputError(Problem(file, f"a column {' or '.join(NAME_COLUMNS[:2])}", ", ".join(columns), row=1))
+    for name in NAME_COLUMNS:
+        if name in able:
             return name
-    raise InputError(Problem(file, f"a column {' or '.join(NAME_COLUMNS[:2])}", ", ".join(columns), row=1))
+    said = [column for column in able if re.split(r"[\W_]+", column.lower())[-1] in ("name", "title", "label")]
+    if said or texts is None:
+        return (said or able)[0]
+    apart = {column: len(set(texts[column]) - {""}) / max(len(texts[column]), 1) for column in able}
+    enough = [column for column in able if apart[column] >= APART * max(apart.values())]
+    return min(enough, key=lambda column: (sum(map(len, texts[column])), able.index(column)))
 
 
 def _prices(column: Sequence[str]) -> np.ndarray:
@@ -94,19 +107,19 @@ def read_records(table: pd.DataFrame, file: str = "table") -> tuple[np.ndarray, 
     columns = [str(column) for column in table.columns]
     if ID not in columns:
         raise InputError(Problem(file, f"a column '{ID}'", ", ".join(columns), row=1))
-    name = name_column(columns, file)
+    texts = {column: _texts(table[column]) for column in columns}
+    name = name_column(columns, file, texts)
     if not len(table):
         raise InputError(Problem(file, "at least one record", "none"))
-    ids = pd.Series(_texts(table[ID]))
+    ids = pd.Series(texts[ID])
     problems = [Problem(file, "an id", "nothing", row=int(i) + 2, column=ID) for i in np.flatnonzero(ids == "")]
     again = np.flatnonzero(ids.duplicated() & (ids != ""))
     problems += [Problem(file, "an id of its own", f"'{ids[i]}' again", row=int(i) + 2, column=ID) for i in again]
     if problems:
         raise InputError(problems)
     others = [column for column in columns if column not in (ID, name, PRICE)]
-    prices = _prices(_texts(table[PRICE])) if PRICE in columns else np.full(len(table), np.nan)
-    attributes = {column: _texts(table[column]) for column in others}
-    return ids.to_numpy(str), Records.read(_texts(table[name]), attributes, prices)
+    prices = _prices(texts[PRICE]) if PRICE in columns else np.full(len(table), np.nan)
+    return ids.to_numpy(str), Records.read(texts[name], {column: texts[column] for column in others}, prices)
 
 
 def _texts(column: pd.Series) -> list[str]:
@@ -353,23 +366,26 @@ class CatalogLinker:
         )
 
     def link(
-        self, one_to_one: bool = True, threshold: float | None = None, scored: pd.DataFrame | None = None
+        self, one_to_one: bool | None = None, threshold: float | None = None, scored: pd.DataFrame | None = None
     ) -> pd.DataFrame:
         """Return the links over both whole catalogs: left_id, right_id, probability, best first.
 
         All candidate pairs from `threshold` on (default: the fitted one). `one_to_one`: a record takes part in one link
-        at most (`choose`). `scored`: the pairs to choose from, default `scored()`.
+        at most (`choose`); False: in any number; None: whichever of `WAYS` the labelled pairs bear out (`best_way`), as
+        a shop may list one product twice. `scored`: the pairs to choose from, default `scored()`.
         """
         pairs = self.scored() if scored is None else scored
         least = self.threshold if threshold is None else threshold
-        keep = choose(
-            pairs["left_id"].to_numpy(),
-            pairs["right_id"].to_numpy(),
-            pairs["probability"].to_numpy(),
-            least,
-            one_to_one,
+        if one_to_one is None:
+            known = self.out_of_fold
+            ids = self.left_ids[known["left"].to_numpy()], self.right_ids[known["right"].to_numpy()]
+            labelled = pd.DataFrame({"left_id": ids[0], "right_id": ids[1], "label": known["label"].to_numpy()})
+            way = best_way(self.scored(out_of_fold=True) if scored is None else scored, labelled, least)
+        else:
+            way = ONE_TO_ONE if one_to_one else MANY
+        return pairs.iloc[linked(pairs, least, way)].sort_values(
+            ["probability", "left_id", "right_id"], ascending=[False, True, True]
         )
-        return pairs.iloc[keep].sort_values(["probability", "left_id", "right_id"], ascending=[False, True, True])
 
     def candidates(self, depth: int, back: bool = False) -> pd.DataFrame:
         """Return each left record's `depth` best right records by names only (`back`: each right record's): left_id,
@@ -544,6 +560,30 @@ def choose(
         found = place[linear_sum_assignment(worth, maximize=True)]
         taken.append(found[found >= 0])
     return np.sort(keep[np.concatenate(taken)])
+
+
+def linked(scored: pd.DataFrame, threshold: float, way: str) -> np.ndarray:
+    """Return the positions of the pairs (left_id, right_id, probability) that become links, in one of `WAYS`."""
+    left, right, probability = (scored[name].to_numpy() for name in ("left_id", "right_id", "probability"))
+    keep = choose(left, right, probability, threshold, way == ONE_TO_ONE)
+    if way in (LEFT_ONCE, RIGHT_ONCE):
+        order = keep[np.argsort(-probability[keep], kind="stable")]
+        again = pd.Series((left if way == LEFT_ONCE else right)[order]).duplicated().to_numpy()
+        keep = np.sort(order[~again])
+    return keep
+
+
+def best_way(scored: pd.DataFrame, labelled: pd.DataFrame, threshold: float) -> str:
+    """Return in which of `WAYS` links have the best F1 on the labelled pairs (left_id, right_id, label); of equal ones
+    the strictest. `scored`: with probabilities by models that did not see those labels.
+    """
+    label = labelled.drop_duplicates(["left_id", "right_id"]).set_index(["left_id", "right_id"])["label"]
+    found = {}
+    for way in WAYS:
+        links = scored.iloc[linked(scored, threshold, way)]
+        told = label.reindex(pd.MultiIndex.from_frame(links[["left_id", "right_id"]])).dropna()
+        found[way] = 2 * float(told.sum()) / max(len(told) + float(label.sum()), 1.0)
+    return max(WAYS, key=lambda way: found[way])
 
 
 def _known(features: np.ndarray, names: Sequence[str]) -> np.ndarray:

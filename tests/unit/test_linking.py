@@ -13,11 +13,16 @@ from shelfwise.errors import InputError
 from shelfwise.matching.lexical import comparable
 from shelfwise.matching.link_features import Pairs, PairSpace, View, retrieve, rivals
 from shelfwise.matching.linking import (
+    MANY,
+    ONE_TO_ONE,
+    RIGHT_ONCE,
     CatalogLinker,
     LinkerConfig,
     best_cut,
     best_threshold,
+    best_way,
     choose,
+    linked,
     name_column,
     read_records,
     stratified_folds,
@@ -178,6 +183,36 @@ def test_tables_of_other_columns_are_read():
         name_column(["id", "price"])
 
 
+def test_the_column_of_names_is_found_by_its_header_or_by_what_it_holds():
+    assert name_column(["id", "brewery", "beer_name"]) == "beer_name"
+    assert name_column(["id", "Brand", "Product Label"]) == "Product Label"
+    assert name_column(["id", "text", "what"]) == "text"
+    texts = {
+        "text": ["a long story of lamp one", "a long story of lamp two", ""],
+        "kind": ["lamp", "lamp", "lamp"],
+        "what": ["lamp 1", "lamp 2", "lamp 3"],
+    }
+    assert name_column(["id", "text", "kind", "what"], texts=texts) == "what"
+
+
+def test_columns_of_numbers_are_compared_as_numbers():
+    columns = {"year": ["2004", "1999", ""], "abv": ["5.4%", "5.0 %", "-"], "time": ["4:03", "3:20", "3:20"]}
+    left = pd.DataFrame({"id": range(3), "title": ["a b", "c d", "e f"], **columns, "genre": ["x 1", "y", "z"]})
+    right = left.assign(year=["2003", "1999", "2000"], abv=["5.0", "5.0", "5.0"], time=["4:05", "3:20", ""])
+    space = PairSpace.of(read_records(left)[1], read_records(right)[1], 3)
+    pairs, at = space.pairs(np.arange(3), np.arange(3))
+    features, names = space.features(pairs)
+
+    def of(name):
+        return features[at, names.index(name)]
+
+    np.testing.assert_allclose(of("year_apart"), [1, 0, np.nan])
+    np.testing.assert_allclose(of("abv_ratio"), [5 / 5.4, 1, np.nan], rtol=1e-5)
+    np.testing.assert_allclose(of("time_apart"), [2, 0, np.nan])
+    assert "genre_apart" not in names
+    assert "genre_alike" in names
+
+
 @pytest.mark.parametrize(
     ("text", "price"),
     [("$1,299.99", 1299.99), ("12.5 usd", 12.5), ("1.299,00 €", 1299.0), ("call us", None), ("", None)],
@@ -257,6 +292,22 @@ def test_the_assignment_is_the_best_over_all_and_not_the_greediest():
     assert choose(left, right, probability, 0.95, one_to_one=True).tolist() == []
 
 
+def test_labelled_pairs_say_how_often_a_record_may_be_linked():
+    """x is listed twice on the right, and y is claimed by two on the left."""
+    scored = pd.DataFrame(
+        [("x", "x1", 0.9), ("x", "x2", 0.8), ("y", "y1", 0.9), ("z", "y1", 0.7), ("w", "w1", 0.1)],
+        columns=["left_id", "right_id", "probability"],
+    )
+    keys = scored[["left_id", "right_id"]]
+    assert linked(scored, 0.5, ONE_TO_ONE).tolist() == [0, 2]
+    assert linked(scored, 0.5, RIGHT_ONCE).tolist() == [0, 1, 2]
+    assert linked(scored, 0.5, MANY).tolist() == [0, 1, 2, 3]
+    assert best_way(scored, keys.assign(label=[1, 1, 1, 0, 0]), 0.5) == RIGHT_ONCE
+    assert best_way(scored, keys.assign(label=[1, 1, 1, 1, 0]), 0.5) == MANY
+    assert best_way(scored, keys.assign(label=[1, 0, 1, 0, 0]), 0.5) == ONE_TO_ONE
+    assert best_way(scored, keys.iloc[:1].assign(label=1), 0.5) == ONE_TO_ONE, "of equal ones the strictest"
+
+
 def test_the_cut_has_the_best_f1_and_never_splits_equal_scores():
     assert best_cut(np.array([0.9, 0.8, 0.3, 0.1]), np.array([1, 1, 0, 0])) == pytest.approx((0.55, 1.0))
     assert best_cut(np.array([0.9, 0.9, 0.1]), np.array([1, 0, 0])) == pytest.approx((0.5, 2 / 3))
@@ -306,9 +357,9 @@ def test_the_object_holds_what_it_promises(tmp_path, quick, capsys, monkeypatch)
     assert found["pair_f1"] > 0.9
     assert found["end_to_end_f1"] > 0.9
     assert found["seeds"] == [0, 1]
-    assert {"precision", "recall", "recall_at_10", "recall_at_20", "recall_at_50", "top1", "top5", "seconds"} <= set(
-        found
-    )
+    assert {"precision", "recall", "recall_at_20", "recall_at_50", "top1", "top5", "seconds"} <= set(found)
+    assert found["each"][0]["links"] == ONE_TO_ONE
+    assert found["recall_at_10"] >= found["recall_at_10_left"] - 0.1 > 0.8
     low, high = found["intervals"]["pair_f1"]
     assert low <= found["pair_f1"] <= high
     assert set(found["baselines"]) == {"char_trigram_tfidf", "rapidfuzz_token_set"}
@@ -316,6 +367,14 @@ def test_the_object_holds_what_it_promises(tmp_path, quick, capsys, monkeypatch)
     text = report.render({"pairs_abt_buy": found | {"how": ["python -m benchmarks.pairs DIR"]}})
     assert f"## Linking two catalogs: {tmp_path.name}" in text
     assert f"{found['pair_f1']:.4f} | met" in text
+
+
+def test_without_validation_pairs_train_does(tmp_path, quick):
+    (write_source(tmp_path) / "valid.csv").unlink()
+    found = benchmark.run(tmp_path, 1)
+    assert found["pairs"]["valid"] == 0
+    assert found["pair_f1"] > 0.8
+    assert found["baselines"]["char_trigram_tfidf"]["pair_f1"] > 0.1
 
 
 def test_test_labels_change_no_score(tmp_path, quick):

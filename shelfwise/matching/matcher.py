@@ -34,6 +34,7 @@ from shelfwise.matching.splits import hashed_share
 
 if TYPE_CHECKING:
     from shelfwise.matching.explain import Explanation, Reasons
+    from shelfwise.matching.rerank import Reranker
 
 MATCH_COLUMNS = (
     "line_id",
@@ -69,6 +70,11 @@ class Ranked:
         inside = self.rank < k
         out[self.line[inside], self.rank[inside]] = self.product[inside]
         return out
+
+    def first(self, k: int) -> Ranked:
+        """Return the first `k` candidates of each line."""
+        kept = self.rank < k
+        return Ranked(self.n_lines, self.line[kept], self.rank[kept], self.product[kept], self.score[kept])
 
     def best_score(self) -> np.ndarray:
         """Return the score of each line's best candidate, 0 where it has none."""
@@ -123,6 +129,7 @@ class Matcher:
         self.guarantee = Guarantee.of(self.sample, self.policy.goal)
         self.thresholds = thresholds or self.policy.thresholds(self.guarantee)
         self.index_config = index_config or IndexConfig()
+        self.reranker: Reranker | None = None  # looks at uncertain lines again where it was set (`rerank`)
 
     @classmethod
     def fit(
@@ -258,6 +265,7 @@ class Matcher:
         explains the best product of each line.
         """
         self.check_index(index)
+        depth = k if self.reranker is None else self.reranker.depth(k)
         lines, ranks, products, scores = [], [], [], []
 
         def work(features: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
@@ -270,7 +278,7 @@ class Matcher:
             rank = rank_within(found.line[order])
             if reasons is not None and features is not None:
                 reasons.add(start, found, features, raw, score, order, rank, prices)
-            kept, rank = order[rank < k], rank[rank < k]
+            kept, rank = order[rank < depth], rank[rank < depth]
             lines.append(found.line[kept] + start)
             ranks.append(rank)
             products.append(found.product[kept])
@@ -279,13 +287,16 @@ class Matcher:
         def joined(parts: list[np.ndarray], dtype: type) -> np.ndarray:
             return np.concatenate(parts).astype(dtype) if parts else np.empty(0, dtype)
 
-        return Ranked(
+        ranked = Ranked(
             len(titles),
             joined(lines, np.int64),
             joined(ranks, np.int64),
             joined(products, np.int64),
             joined(scores, np.float64),
         )
+        if self.reranker is None:
+            return ranked
+        return self.reranker.rerank(ranked, titles, index, self.thresholds, reasons).first(k)
 
     def _each_chunk(
         self,
@@ -393,6 +404,8 @@ class Matcher:
         (directory / "decisions.json").write_text(json.dumps(described, indent=2, sort_keys=True))
         if self.encoder_dir is not None and Path(self.encoder_dir) != directory / "encoder":
             shutil.copytree(self.encoder_dir, directory / "encoder", dirs_exist_ok=True)
+        if self.reranker is not None:
+            self.reranker.save(directory / "reranker")
 
     @classmethod
     def load(cls, directory: Path, thresholds: Thresholds | None = None, policy: Policy | None = None) -> Matcher:
@@ -414,7 +427,7 @@ class Matcher:
         if policy is None:
             policy = Policy.from_json(saved["policy"])
             thresholds = thresholds or Thresholds.from_json(saved["thresholds"])
-        return cls(
+        made = cls(
             Lexical.load(directory / "lexical"),
             scorer,
             _load_encoder(encoder_dir) if has_encoder else None,
@@ -424,6 +437,11 @@ class Matcher:
             Sample.load(directory / "sample.npz"),
             IndexConfig(**saved["index"]),
         )
+        if (directory / "reranker").is_dir():
+            from shelfwise.matching.rerank import Reranker
+
+            made.reranker = Reranker.load(directory / "reranker")
+        return made
 
 
 def has_names(index: CatalogIndex, product: np.ndarray) -> np.ndarray:

@@ -98,6 +98,7 @@ class Settings(BaseSettings):
 
 
 def _absolute(location: str) -> str:
+    location = location.removeprefix("file://")
     if "://" in location:
         return location.rstrip("/")
     return str((PROJECT_ROOT / Path(location).expanduser()).resolve())

@@ -130,8 +130,10 @@ def accuracy_picture(metrics: Mapping[str, Mapping[str, float]]) -> bytes:
         axis.barh(
             positions + offset, values, height=0.36, color=colour, label=measure.replace("top", "top-"), xerr=errors
         )
-        for position, value in zip(positions + offset, values, strict=True):
-            axis.text(0.01, position, f"{value:.3f}", va="center", color="white", fontsize=8)
+        for position, value, end in zip(positions + offset, values, values + errors[1], strict=True):
+            room = value > 0.15  # a short bar is written beside, where its interval cannot cross the number
+            x, colour = (0.01, "white") if room else (np.nan_to_num(end) + 0.01, "black")
+            axis.text(x, position, f"{value:.3f}", va="center", color=colour, fontsize=8)
     axis.set_yticks(positions, names)
     axis.set(xlim=(0, 1), title="Accuracy on unseen vendors, 95 % intervals")
     axis.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.06), ncols=2)

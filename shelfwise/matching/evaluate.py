@@ -261,7 +261,7 @@ def _slices(frame: pd.DataFrame, least: int = 5) -> pd.DataFrame:
             rows.append(
                 {
                     "slice": name,
-                    "value": str(value),
+                    "value": str(value) or "(none)",
                     "lines": len(part),
                     "top1": float((part["rank"] == 1).mean()),
                     "top5": float(part["rank"].between(1, 5).mean()),

@@ -75,3 +75,8 @@ def test_relative_paths_do_not_depend_on_the_working_directory(monkeypatch, tmp_
     here = Settings().lake_url
     monkeypatch.chdir(tmp_path)
     assert Settings().lake_url == here == str(PROJECT_ROOT / "elsewhere" / "lake")
+
+
+def test_a_file_url_is_the_path_it_names(monkeypatch, tmp_path):
+    monkeypatch.setenv("SHELFWISE_LAKE", f"file://{tmp_path}/lake")
+    assert Settings().lake_url == f"{tmp_path}/lake"

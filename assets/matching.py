@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import dagster as dg
@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from assets.common import MATCHING_TEAM, clock_metadata, float_metadata, picture, table, table_metadata
-from assets.reports import evaluation_metadata, guarantee_metadata
+from assets.reports import evaluation_metadata, guarantee_metadata, update_metadata
 from resources.lake import Lake
 from resources.matching import MatchingConfig
 from resources.registry import TITLE_MATCHER, ModelRegistry
@@ -20,7 +20,7 @@ from shelfwise.matching import gate
 from shelfwise.timing import DomainClock
 
 # Part of the content ids: raise one when the same inputs would give another artifact than before.
-EMBEDDINGS_VERSION, INDEX_VERSION, MATCHER_VERSION = "2", "4", "6"
+EMBEDDINGS_VERSION, INDEX_VERSION, MATCHER_VERSION = "3", "5", "6"
 
 PRODUCTS = dg.AssetIn(["staging", "stg_products"])
 POSITIVES = dg.AssetIn(["marts", "labelled_positives"])
@@ -133,6 +133,14 @@ def _publish(lake: Lake, kind: str, artifact_id: str, write: Callable[[Path], No
         return lake.publish(kind, artifact_id, Path(scratch)), True
 
 
+def _former(lake: Lake, key: dg.AssetKey, made_with: Mapping[str, str]) -> Path | None:
+    """Return the artifact an asset made last, if it was made with the same things and is still there."""
+    former = lake.last_reference(key) or {}
+    if any(former.get(name) != value for name, value in made_with.items()) or not exists(former["location"]):
+        return None
+    return lake.fetch(former["location"])
+
+
 @dg.asset(
     key_prefix="matching",
     group_name="matching",
@@ -141,28 +149,41 @@ def _publish(lake: Lake, kind: str, artifact_id: str, write: Callable[[Path], No
     io_manager_key="reference_io",
     code_version=EMBEDDINGS_VERSION,
 )
-def product_embeddings(product_names: pd.DataFrame, title_encoder: dict, lake: Lake) -> dg.MaterializeResult[dict]:
-    """The candidate encoder's vector of every name of every product, as an array beside the names' order."""
+def product_embeddings(
+    context: dg.AssetExecutionContext, product_names: pd.DataFrame, title_encoder: dict, lake: Lake
+) -> dg.MaterializeResult[dict]:
+    """The candidate encoder's vector of every name of every product, as an array beside the names. While the encoder
+    stays the same, only names that were not there before are embedded.
+    """
     from shelfwise.matching.encoder import TitleEncoder
     from shelfwise.matching.index import embed_names
 
-    clock = DomainClock()
+    clock, embedded = DomainClock(), 0
+    made_with = {"version": EMBEDDINGS_VERSION, "encoder": title_encoder["id"]}
 
     def write(directory: Path) -> None:
+        nonlocal embedded
+        former = _former(lake, context.asset_key, made_with)
+        known = pd.read_parquet(former / "names.parquet")["name"].tolist() if former else []
+        vectors = np.load(former / "embeddings.npy", mmap_mode="r", allow_pickle=False) if former else np.empty((0, 0))
+        embedded = int((~product_names["name"].isin(known)).sum())
         with clock:
-            vectors = embed_names(product_names, TitleEncoder.load(lake.fetch(title_encoder["location"])))
+            encoder = TitleEncoder.load(lake.fetch(title_encoder["location"]))
+            vectors = embed_names(product_names, encoder, (known, vectors))
         np.save(directory / "embeddings.npy", vectors, allow_pickle=False)
+        product_names[["name"]].to_parquet(directory / "names.parquet", index=False)
 
     embeddings_id = content_id(EMBEDDINGS_VERSION, frame_id(product_names), title_encoder["id"])
     location, made = _publish(lake, "product_embeddings", embeddings_id, write)
     vectors = np.load(lake.fetch(location) / "embeddings.npy", mmap_mode="r", allow_pickle=False)
     metadata = {
         **float_metadata({"names": len(vectors), "dimensions": vectors.shape[1]}),
+        **float_metadata({"names_embedded": embedded, "names_reused": len(vectors) - embedded}),
         "made_now": made,
         "location": dg.MetadataValue.path(location),
         **clock_metadata(clock),
     }
-    reference = {"id": embeddings_id, "location": location}
+    reference = {"id": embeddings_id, "location": location, **made_with}
     return dg.MaterializeResult(value=reference, metadata=metadata, data_version=dg.DataVersion(embeddings_id))
 
 
@@ -212,7 +233,7 @@ def product_index(
         "location": dg.MetadataValue.path(location),
         **clock_metadata(clock),
     }
-    reference = {"id": index_id, "location": location, "catalog_id": catalog_id}
+    reference = {"id": index_id, "location": location, "catalog_id": catalog_id, "version": INDEX_VERSION}
     return dg.MaterializeResult(value=reference, metadata=metadata, data_version=dg.DataVersion(index_id))
 
 
@@ -352,7 +373,12 @@ def champion(matcher_evaluation: dict, registry: ModelRegistry, matching: Matchi
         evaluated["location"],
         evaluated["id"],
         {name: float(value) for name, value in matcher_evaluation["metrics"].items()},
-        {**matcher_evaluation["data"], "encoder": evaluated["encoder"], "index": evaluated["index"]["location"]},
+        {
+            **matcher_evaluation["data"],
+            "encoder": evaluated["encoder"],
+            "index": evaluated["index"]["location"],
+            "index_version": evaluated["index"].get("version"),
+        },
     )
     versions.promote(version)
     metadata = {
@@ -375,32 +401,51 @@ def champion(matcher_evaluation: dict, registry: ModelRegistry, matching: Matchi
     code_version=INDEX_VERSION,
 )
 def catalog_index(
-    products: pd.DataFrame, product_names: pd.DataFrame, registry: ModelRegistry, lake: Lake
+    context: dg.AssetExecutionContext,
+    products: pd.DataFrame,
+    product_names: pd.DataFrame,
+    registry: ModelRegistry,
+    lake: Lake,
 ) -> dg.MaterializeResult[dict]:
     """The current catalog as the champion searches it. Where the champion was trained on this very catalog, its index
-    is the one that was evaluated; else it is built with the champion's encoder and n-gram weights.
+    is the one that was evaluated. Where the catalog has changed since, the champion's last index follows what changed;
+    it equals one that is built anew with the champion's encoder and n-gram weights, as a new champion's is.
     """
+    from shelfwise.matching.index import CatalogIndex
     from shelfwise.matching.matcher import Matcher
 
     version = registry.open().champion(TITLE_MATCHER)
-    clock = DomainClock()
+    clock, told = DomainClock(), {}
+    made_with = {"version": INDEX_VERSION, "champion_id": version.artifact_id}
     catalog_id = content_id(frame_id(products), frame_id(product_names))
+    evaluated, index_version = version.lineage["index"], version.lineage.get("index_version")
     if version.lineage["catalog"] == catalog_id:
-        index_id, location, made = catalog_id, version.lineage["index"], False
+        index_id, location, made = catalog_id, evaluated, False
+        made_with["version"] = index_version or ""
     else:
         index_id = content_id(INDEX_VERSION, catalog_id, version.artifact_id)
 
         def write(directory: Path) -> None:
+            former = _former(lake, context.asset_key, made_with)
+            if former is None and index_version == INDEX_VERSION and exists(evaluated):
+                former = lake.fetch(evaluated)
             with clock:
-                Matcher.load(lake.fetch(version.artifact)).build_index(products, product_names).save(directory)
+                matcher = Matcher.load(lake.fetch(version.artifact))
+                if former is None:
+                    index = matcher.build_index(products, product_names)
+                else:
+                    index = matcher.update_index(CatalogIndex.load(former), products, product_names)
+                index.save(directory)
+            told.update(update_metadata(index.change))
 
         location, made = _publish(lake, "catalog_index", index_id, write)
     metadata = {
         "champion_version": version.label,
         **float_metadata({"products": len(products), "names": len(product_names)}),
+        **told,
         "made_now": made,
         "location": dg.MetadataValue.path(location),
         **clock_metadata(clock),
     }
-    value = {"id": index_id, "location": location, "champion_id": version.artifact_id}
+    value = {"id": index_id, "location": location, **made_with}
     return dg.MaterializeResult(value=value, metadata=metadata)

@@ -10,6 +10,7 @@ from shelfwise.matching.decisions import GUARANTEED
 if TYPE_CHECKING:
     from shelfwise.matching.evaluate import Evaluation
     from shelfwise.matching.guarantee import Guarantee
+    from shelfwise.matching.incremental import Change
     from shelfwise.matching.matcher import Matcher
 
 BASELINE_NAMES = {
@@ -18,6 +19,21 @@ BASELINE_NAMES = {
     "char_tfidf": "character n-gram TF-IDF",
     "char_tfidf_names": "the same, with past lines",
 }
+
+
+def update_metadata(change: "Change | None") -> dict[str, Any]:
+    """Return how much of a catalog had changed, and how much of its index was taken over; nothing of a full build."""
+    if change is None:
+        return {}
+    return float_metadata(
+        {
+            "products_added": change.added,
+            "products_changed": change.changed,
+            "products_removed": change.removed,
+            "names_embedded": change.names_new,
+            "names_reused": change.names_kept,
+        }
+    )
 
 
 def guarantee_metadata(guarantee: "Guarantee") -> dict[str, Any]:

@@ -30,6 +30,14 @@ class Lake(dg.ConfigurableResource):
         """Path of an unpartitioned table's Parquet file."""
         return self.path.joinpath("tables", *key.path[:-1], f"{key.path[-1]}.parquet")
 
+    def last_reference(self, key: dg.AssetKey) -> dict[str, Any] | None:
+        """Return the reference an asset gave when it was last materialized, None where it never was."""
+        path = self.table_path(key).with_suffix(".json")
+        try:
+            return json.loads(path.read_bytes())
+        except FileNotFoundError:
+            return None
+
     def artifact_path(self, kind: str, artifact_id: str) -> UPath:
         """Path of an artifact directory."""
         return self.path / "artifacts" / kind / artifact_id

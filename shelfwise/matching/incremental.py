@@ -65,7 +65,7 @@ class Kept:
         named = same_rows(rows, earlier.names, names.iloc[:n], ["name"])
         source = np.concatenate([named, np.full(len(names) - n, -1)])
         asked = np.flatnonzero(source < 0)
-        source[asked] = _rows_of_texts(earlier.names["name"].tolist(), names["name"].iloc[asked].tolist())
+        source[asked] = rows_of_texts(earlier.names["name"].tolist(), names["name"].iloc[asked].tolist())
         known, new = int((rows >= 0).sum()), int((source < 0).sum())
         same = int((same_rows(rows, earlier.products, products, list(products.columns)) >= 0).sum())
         change = Change(n - known, known - same, len(earlier.products) - known, new, len(names) - new)
@@ -93,7 +93,8 @@ def same_rows(rows: np.ndarray, before: pd.DataFrame, now: pd.DataFrame, columns
     return out
 
 
-def _rows_of_texts(before: list[str], now: list[str]) -> np.ndarray:
+def rows_of_texts(before: list[str], now: list[str]) -> np.ndarray:
+    """Return for each text a row of the same text in `before`, -1 where there is none."""
     row = {text: i for i, text in enumerate(before)} if now else {}
     return np.fromiter((row.get(text, -1) for text in now), np.int64, len(now))
 

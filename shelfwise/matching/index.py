@@ -27,7 +27,16 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from shelfwise.matching.incremental import MOST_DRIFT, Change, Drift, Kept, SharedVectors, rows_of, same_rows
+from shelfwise.matching.incremental import (
+    MOST_DRIFT,
+    Change,
+    Drift,
+    Kept,
+    SharedVectors,
+    rows_of,
+    rows_of_texts,
+    same_rows,
+)
 from shelfwise.matching.lexical import Lexical, WordMatrix, comparable, csr, distinct, pair_dots
 from shelfwise.matching.reading import Read, Reader
 
@@ -153,9 +162,19 @@ def product_names(
     return pd.concat([catalog, aliases], ignore_index=True)
 
 
-def embed_names(names: pd.DataFrame, encoder: Encoder) -> np.ndarray:
-    """Return float32 [len(names), dim]: the encoder's embedding of each name, rows of unit length."""
-    return np.ascontiguousarray(encoder.encode(names["name"].tolist()), dtype=np.float32)
+def embed_names(
+    names: pd.DataFrame, encoder: Encoder, earlier: tuple[Sequence[str], np.ndarray] | None = None
+) -> np.ndarray:
+    """Return float32 [len(names), dim]: the encoder's embedding of each name, rows of unit length.
+
+    `earlier`: names with their embeddings by the same encoder; only what is not among them is embedded.
+    """
+    texts = names["name"].tolist()
+    if earlier is None or not len(earlier[0]):
+        return np.ascontiguousarray(encoder.encode(texts), dtype=np.float32)
+    source = rows_of_texts(list(earlier[0]), texts)
+    new = encoder.encode([text for text, row in zip(texts, source.tolist(), strict=True) if row < 0])
+    return np.asarray(SharedVectors.of(earlier[1], source, new))
 
 
 @dataclass

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -19,10 +20,11 @@ from resources.lake import Lake, ReferenceIO, TableIO
 from resources.matching import MatchingConfig
 from resources.registry import ModelRegistry
 from resources.trainer import EncoderTrainer
-from shelfwise.artifacts import exists
+from shelfwise.artifacts import exists, publish
 from shelfwise.matching.gate import SIMPLE_BASELINES
 from shelfwise.registry import PREVIOUS, Registry
 from tests.conftest import Shop
+from tests.unit.matching_samples import LetterEncoder
 
 OUTSIDE = [
     dg.AssetSpec(["staging", "stg_products"]),
@@ -216,7 +218,12 @@ def test_unknown_settings_of_the_encoder_are_named(paired: Shop, trainer: StubTr
 
 def evaluation(top1: float, matcher_id: str, champion: float | None = None, compared: str | None = None) -> dict:
     return {
-        "matcher": {"id": matcher_id, "location": f"/lake/{matcher_id}", "encoder": "e", "index": {"location": "/i"}},
+        "matcher": {
+            "id": matcher_id,
+            "location": f"/lake/{matcher_id}",
+            "encoder": "e",
+            "index": {"location": "/i", "version": "5"},
+        },
         "metrics": {"top1": top1, **{f"{name}_top1": 0.3 for name in SIMPLE_BASELINES}},
         "champion_metrics": None if champion is None else {"top1": champion},
         "champion_version": compared,
@@ -243,7 +250,8 @@ def test_a_better_candidate_becomes_champion_and_the_old_one_previous(shop: Shop
     assert after.artifact_id == "better00"
     assert after.label == "v2-better00" == metadata_of(result, "champion")["version"]
     assert registry.alias("title_matcher", PREVIOUS) == before
-    assert after.lineage == {"training_pairs": "p", "catalog": "c", "encoder": "e", "index": "/i"}
+    made_with = {"training_pairs": "p", "catalog": "c", "encoder": "e"}
+    assert after.lineage == {**made_with, "index": "/i", "index_version": "5"}
     assert after.metrics["top1"] == 0.8
     assert promote(shop, evaluation(0.8, "better00", None, before.label)).success
     assert len(registry.versions("title_matcher")) == 2, "the same candidate again is the same version"
@@ -371,3 +379,88 @@ def test_a_new_product_is_found_by_the_champion_there_is(shop: Shop) -> None:
     )
     found = Matcher.load(Path(champion.artifact)).match(lines, CatalogIndex.load(Path(first["location"])), k=1)
     assert found["product_id"].tolist() == ["NEW"]
+
+
+def change_catalog(shop: Shop, products: pd.DataFrame) -> dict[str, Any]:
+    """Put another catalog into the lake and let the champion's index follow it; return what the index told."""
+    products.to_parquet(shop.table("staging", "stg_products"), index=False)
+    assert run(shop, [assets.product_names]).success
+    result = run(shop, [assets.catalog_index])
+    assert result.success
+    return metadata_of(result, "catalog_index")
+
+
+def test_an_index_follows_its_catalog_and_equals_one_that_is_built(shop: Shop, tmp_path: Path) -> None:
+    from shelfwise.matching.matcher import Matcher
+
+    products = pd.read_parquet(shop.table("staging", "stg_products"))
+    first = change_catalog(shop, products.iloc[5:])
+    assert "names_reused" not in first, "an index of unknown making is not built upon"
+    changed = products.iloc[8:].reset_index(drop=True)
+    changed.loc[[3, 4], "title"] = ["Zorgon 3000 Kettle", "Zorgon 4000 Kettle"]
+    changed.loc[5, "price"] = 1.25
+    second = change_catalog(shop, pd.concat([products.iloc[[0]], changed]))
+    assert (second["made_now"], second["products_added"], second["products_removed"]) == (True, 1, 3)
+    assert (second["products_changed"], second["names_embedded"]) == (3, 3 + known_names(shop, products.iloc[[0]]) - 1)
+    assert second["names_reused"] == second["names"] - second["names_embedded"]
+    assert second["domain_seconds"] > 0
+    champion = Registry(shop.lake / "registry").champion("title_matcher")
+    names = pd.read_parquet(shop.table("matching", "product_names"))
+    products = pd.read_parquet(shop.table("staging", "stg_products"))
+    Matcher.load(Path(champion.artifact)).build_index(products, names).save(tmp_path / "built")
+    publish(tmp_path / "built", tmp_path / "published")
+    assert _json(Path(second["location"]) / "manifest.json") == _json(tmp_path / "published" / "manifest.json")
+
+
+def known_names(shop: Shop, products: pd.DataFrame) -> int:
+    names = pd.read_parquet(shop.table("matching", "product_names"))
+    return int(names["product_id"].isin(products["product_id"]).sum())
+
+
+def test_the_first_change_builds_upon_the_index_that_was_evaluated(shop: Shop, registry: Registry) -> None:
+    champion = registry.champion("title_matcher")
+    lineage = {**champion.lineage, "index_version": assets.INDEX_VERSION}
+    shutil.copytree(champion.artifact, shop.lake / "artifacts" / "title_matcher" / "again000")
+    location = str(shop.lake / "artifacts" / "title_matcher" / "again000")
+    registry.promote(registry.register("title_matcher", location, "again000", {}, lineage))
+    products = pd.read_parquet(shop.table("staging", "stg_products"))
+    assert change_catalog(shop, products)["location"] == champion.lineage["index"]
+    told = change_catalog(shop, products.iloc[1:])
+    assert (told["products_removed"], told["names_embedded"]) == (1, 0)
+
+
+def test_only_names_that_changed_are_embedded(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    embedded: list[str] = []
+
+    class Encoder(LetterEncoder):
+        def encode(self, titles, batch_size: int = 64):
+            embedded.extend(titles)
+            return super().encode(titles)
+
+    monkeypatch.setattr("shelfwise.matching.encoder.TitleEncoder.load", lambda directory: Encoder())
+    (shop.data / "model").write_text("weights")
+
+    def embed(encoder: str) -> dict[str, Any]:
+        location = publish(shop.data, shop.lake / "artifacts" / "title_encoder" / encoder)
+        write(shop, "title_encoder", {"id": encoder, "location": location})
+        embedded.clear()
+        result = run(shop, [assets.product_embeddings])
+        assert result.success
+        told = metadata_of(result, "product_embeddings")
+        names = pd.read_parquet(shop.table("matching", "product_names"))["name"].tolist()
+        vectors = np.load(Path(told["location"]) / "embeddings.npy")
+        np.testing.assert_array_equal(vectors, LetterEncoder().encode(names))
+        assert told["names_embedded"] + told["names_reused"] == len(names)
+        assert len(embedded) == told["names_embedded"]
+        return told
+
+    names = len(pd.read_parquet(shop.table("matching", "product_names")))
+    assert embed("first000")["names_embedded"] == names
+    assert embed("first000")["made_now"] is False
+    products = pd.read_parquet(shop.table("staging", "stg_products")).iloc[::-1].reset_index(drop=True)
+    products.loc[7, ["title", "brand", "size"]] = ["Zorgon 3000 Kettle", None, None]
+    products.iloc[3:].to_parquet(shop.table("staging", "stg_products"), index=False)
+    assert run(shop, [assets.product_names]).success
+    embed("first000")
+    assert embedded == ["Zorgon 3000 Kettle"]
+    assert embed("second00")["names_reused"] == 0, "another encoder embeds everything"

@@ -6,6 +6,8 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from shelfwise.plots import ACCENT, INK, MUTED, precision_coverage_picture
 
 CURVES = {
@@ -13,6 +15,10 @@ CURVES = {
     "char_tfidf": "character n-gram TF-IDF",
     "char_tfidf_names": "the same, with past lines",
 }
+
+PLACES = {"above": (True, True), "below": (True, False), "left": (False, True), "left below": (False, False)}
+WORDS = (0.22, 0.1)  # width and height of a point's words, in shares of the axes
+TOP = 1.08
 
 
 def precision_coverage(result: Mapping[str, Any]) -> bytes:
@@ -56,8 +62,12 @@ def _speed_accuracy(everybody: list[tuple[str, Mapping[str, Any]]], title: str) 
     axis = figure.subplots()
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(colors=INK, labelsize=8)
-    below = _crowded([(one["lines_per_second"], one["top1"]) for _, one in everybody])
-    for (label, one), under in zip(everybody, below, strict=True):
+    speeds = np.array([one["lines_per_second"] for _, one in everybody])
+    least, most = speeds.min() / 3, speeds.max() * 8
+    across = np.log(speeds / least) / np.log(most / least)
+    places = _places([(x, one["top1"] / TOP) for x, (_, one) in zip(across, everybody, strict=True)])
+    for (label, one), place in zip(everybody, places, strict=True):
+        right, above = PLACES[place]
         colour = ACCENT if label == "Shelfwise" else MUTED
         x, y = one["lines_per_second"], one["top1"]
         low, high = one.get("top1_low"), one.get("top1_high")
@@ -67,14 +77,14 @@ def _speed_accuracy(everybody: list[tuple[str, Mapping[str, Any]]], title: str) 
         axis.annotate(
             f"{label}\n{x:,.0f} lines/s, {y:.3f}",
             (x, y),
-            xytext=(8, -22 if under else 6),
+            xytext=(8 if right else -8, 6 if above else -22),
             textcoords="offset points",
+            ha="left" if right else "right",
             fontsize=8,
             color=INK,
         )
-    speeds = [one["lines_per_second"] for _, one in everybody]
     axis.set_xscale("log")
-    axis.set(xlim=(min(speeds) / 2, max(speeds) * 8), ylim=(0, 1.08), ylabel="top-1", xlabel="lines per second (log)")
+    axis.set(xlim=(least, most), ylim=(0, TOP), ylabel="top-1", xlabel="lines per second (log)")
     axis.set_title(title, fontsize=10)
     axis.grid(alpha=0.25)
     buffer = io.BytesIO()
@@ -82,12 +92,27 @@ def _speed_accuracy(everybody: list[tuple[str, Mapping[str, Any]]], title: str) 
     return buffer.getvalue()
 
 
-def _crowded(points: list[tuple[float, float]]) -> list[bool]:
-    """Return which points have another just above them on the right or at the same place: their words go below."""
-    return [
-        any(
-            j != i and y <= other_y <= y + 0.15 and (other_y, j) > (y, i) and x / 2 <= other_x <= x * 30
-            for j, (other_x, other_y) in enumerate(points)
-        )
-        for i, (x, y) in enumerate(points)
-    ]
+def _places(points: list[tuple[float, float]]) -> list[str]:
+    """Return where the words of each point go: the first of `PLACES` where they cover no other words and no point.
+
+    `points`: in shares of the axes.
+    """
+    taken = [(x - 0.015, y - 0.025, x + 0.015, y + 0.025) for x, y in points]
+    chosen = []
+    for i, (x, y) in enumerate(points):
+        boxes = {name: _box(x, y, name) for name in PLACES}
+        others = taken[:i] + taken[i + 1 :]
+        free = [name for name, box in boxes.items() if not any(_overlap(box, other) for other in others)]
+        chosen.append(free[0] if free else next(iter(PLACES)))
+        taken.append(boxes[chosen[-1]])
+    return chosen
+
+
+def _box(x: float, y: float, place: str) -> tuple[float, float, float, float]:
+    right, above = PLACES[place]
+    left, low = (x if right else x - WORDS[0]), (y + 0.01 if above else y - 0.01 - WORDS[1])
+    return left, low, left + WORDS[0], low + WORDS[1]
+
+
+def _overlap(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

@@ -494,6 +494,43 @@ def _compared_coverage(systems: Result, withheld: float) -> str:
     )
 
 
+def _rerank(name: str, result: Result) -> str:
+    """Return what each cross-encoder gave on top of the matcher, and what it cost."""
+    without = result["without"]
+    first = ["without", "–", "–", _seconds(1000 / without["lines_per_second"]), _with_interval(without, "top1"), "–"]
+    rows = [first]
+    for label, one in result["tried"].items():
+        verdict = "kept" if one["kept"] else "dropped"
+        rows.append(
+            [
+                label,
+                f"{one['gain_top1']:+.4f}, {verdict}",
+                f"{one['asked_share']:.0%}",
+                _seconds(one["seconds_per_1000_lines"]),
+                _with_interval(one.get("held_out") or {}, "top1"),
+                _number((one.get("training") or {}).get("seconds"), _seconds),
+            ]
+        )
+    header = [
+        "cross-encoder",
+        "gain in top-1, validation",
+        "lines read",
+        "time for 1,000 lines",
+        "top-1, held-out lines",
+        "training",
+    ]
+    least = max((one["least_gain"] for one in result["tried"].values()), default=0.0)
+    return "\n\n".join(
+        [
+            f"## A cross-encoder on uncertain lines: {name.removeprefix('rerank_')}",
+            "The first candidates of uncertain lines, read together with the line (`shelfwise.matching.rerank`). It is "
+            f"kept where it raises top-1 by {least:.1%} on validation lines, out of fold; the held-out lines are shown "
+            "with the weight it learned even where it was dropped. Its time comes on top of the matcher's.",
+            _table(header, rows),
+        ]
+    )
+
+
 def _certified(result: Result) -> str:
     """Return one row for each set and target: what was certified, what was measured."""
     rows = []
@@ -605,6 +642,7 @@ def render(results: Mapping[str, Result]) -> str:
     parts += [_encoders(name, result) for name, result in _of_kind(results, "encoders")]
     parts += [_pairs(name, result) for name, result in _of_kind(results, "pairs")]
     parts += [_comparisons(result) for _, result in _of_kind(results, "comparisons")]
+    parts += [_rerank(name, result) for name, result in _of_kind(results, "rerank")]
     parts += [_certified(result) for _, result in _of_kind(results, "certified")]
     parts += [_demo(result) for _, result in _of_kind(results, "demo")]
     parts.append(_small(results))

@@ -19,7 +19,7 @@ from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,10 @@ from benchmarks.certified import Case, positives_of
 from benchmarks.pairs import Source, best_cut, measure_seed
 from benchmarks.pricerunner import held_out_vendors
 from shelfwise.matching.linking import name_column
+
+if TYPE_CHECKING:
+    from shelfwise.matching.index import CatalogIndex
+    from shelfwise.matching.matcher import Matcher
 
 DEPTH = 5
 NEAR = 50  # names looked at for a line: room for several names of one product
@@ -646,8 +650,10 @@ def shelfwise_link(source: Source) -> tuple[dict[str, Any], pd.DataFrame]:
     return measured, linker.candidates(10)
 
 
-def shelfwise_rank(case: Case) -> Listed:
-    """Fit a matcher on the past lines as the asset graph does, and match."""
+def fit_shelfwise(case: Case) -> tuple[Matcher, CatalogIndex, pd.DataFrame, pd.DataFrame]:
+    """Return a matcher fitted on the past lines as the asset graph does, its index, the labelled pairs, and the lines
+    (vendor_id, vendor_title, product_id) that scorer and thresholds are from.
+    """
     from shelfwise.matching.arms import build_index
     from shelfwise.matching.encoder import TitleEncoder
     from shelfwise.matching.index import embed_names, product_names
@@ -656,7 +662,6 @@ def shelfwise_rank(case: Case) -> Listed:
     from shelfwise.matching.pairs import make_pairs
     from shelfwise.matching.train import EncoderConfig, train_encoder
 
-    began = time.perf_counter()
     positives = positives_of(case.mappings)
     pairs = make_pairs(positives, case.products, seed=SEED, threads=THREADS)
     with tempfile.TemporaryDirectory(prefix="shelfwise-comparison-") as folder:
@@ -664,9 +669,16 @@ def shelfwise_rank(case: Case) -> Listed:
         encoder = TitleEncoder.load(Path(folder) / "encoder")
     names = product_names(case.products, positives)
     valid = pairs[(pairs["split"] == "valid") & (pairs["label"] == 1)].rename(columns={"line": "vendor_title"})
+    valid = valid[["vendor_id", "vendor_title", "product_id"]]
     lexical = Lexical.fit(names["name"].tolist())
     index = build_index(case.products, names, lexical, embed_names(names, encoder), valid, encoder)
-    matcher = Matcher.fit(valid[["vendor_id", "vendor_title", "product_id"]], index, encoder=encoder)
+    return Matcher.fit(valid, index, encoder=encoder), index, pairs, valid
+
+
+def shelfwise_rank(case: Case) -> Listed:
+    """Fit a matcher on the past lines as the asset graph does, and match."""
+    began = time.perf_counter()
+    matcher, index, _, _ = fit_shelfwise(case)
     lines = pd.DataFrame({"vendor_id": case.lines["vendor_id"], "title": case.lines["vendor_title"]})
     lines["line_id"] = [f"{i}" for i in range(len(lines))]
     matcher.match(lines.iloc[:1], index)  # what is compiled or loaded at the first line belongs to fitting

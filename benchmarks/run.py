@@ -73,6 +73,15 @@ BENCHMARKS = (
         ("benchmarks.encoders --products 80000 --mappings 164000 --choices static_256",),
         extra=True,
     ),
+    Benchmark(
+        "rerank_pricerunner",
+        (
+            "benchmarks.pricerunner {data}/pricerunner {dir}/pricerunner",
+            "benchmarks.rerank {dir}/pricerunner",
+        ),
+        "pricerunner/offers.csv",
+        extra=True,
+    ),
     _pricerunner("pricerunner_withheld", " --withheld 0.1", "1", extra=True),
     *(_pricerunner(f"pricerunner_fold{fold}", f" --fold {fold}", "1", extra=True) for fold in range(1, 5)),
 )

@@ -322,3 +322,54 @@ def test_the_report_and_the_pictures_hold_everybody():
     assert "scikit-learn 1.0" in text
     for png in (pictures.compared_speed(lines, "so"), pictures.compared_coverage(lines)):
         assert png.startswith(b"\x89PNG")
+
+
+def test_words_of_near_points_do_not_cover_each_other():
+    points = [(0.2, 0.60), (0.24, 0.57), (0.9, 0.9), (0.3, 0.75)]
+    places = pictures._places(points)
+    boxes = [pictures._box(x, y, place) for (x, y), place in zip(points, places, strict=True)]
+    pairs = [(a, b) for i, a in enumerate(boxes) for b in boxes[i + 1 :]]
+    assert not any(pictures._overlap(a, b) for a, b in pairs)
+    assert pictures._places([(0.1, 0.1), (0.6, 0.6)]) == ["above", "above"]
+
+
+def test_a_reranker_is_told_with_what_it_gave_and_cost():
+    tried = {
+        "from scratch": {
+            "kept": False,
+            "gain_top1": 0.0012,
+            "least_gain": 0.005,
+            "lines": 900,
+            "asked_share": 0.3,
+            "weight": 0.5,
+            "pairs_per_second": 700.0,
+            "seconds_per_1000_lines": 2.5,
+            "training": {"seconds": 90.0},
+            "held_out": {"top1": 0.88, "top1_low": 0.87, "top1_high": 0.89},
+        },
+        "silent": {
+            "kept": True,
+            "gain_top1": 0.02,
+            "least_gain": 0.005,
+            "lines": 900,
+            "asked_share": 0.3,
+            "weight": 0.5,
+            "pairs_per_second": 700.0,
+            "seconds_per_1000_lines": 2.5,
+        },
+    }
+    result = {
+        "benchmark": "rerank",
+        "data": "shop",
+        "lines": 500,
+        "tried": tried,
+        "date": "2026-01-01",
+        "load_before": 0.0,
+        "without": {"top1": 0.879, "top1_low": 0.87, "top1_high": 0.89, "lines_per_second": 2000.0},
+        "machine": {"cpu": "x", "cores": 2, "memory_gb": 8},
+        "versions": {},
+    }
+    text = report.render({"rerank_shop": result})
+    assert "| from scratch | +0.0012, dropped | 30% | 2.5 s | 0.880 (0.870–0.890) | 90.0 s |" in text
+    assert "| silent | +0.0200, kept | 30% | 2.5 s | – | – |" in text
+    assert "| without | – | – | 0.50 s | 0.879 (0.870–0.890) | – |" in text

@@ -370,6 +370,6 @@ def test_a_reranker_is_told_with_what_it_gave_and_cost():
         "versions": {},
     }
     text = report.render({"rerank_shop": result})
-    assert "| from scratch | +0.0012, dropped | 30% | 2.5 s | 0.880 (0.870–0.890) | 90.0 s |" in text
-    assert "| silent | +0.0200, kept | 30% | 2.5 s | – | – |" in text
+    assert "| from scratch | +0.0012, dropped | 30% | 2.50 s | 0.880 (0.870–0.890) | 90.0 s |" in text
+    assert "| silent | +0.0200, kept | 30% | 2.50 s | – | – |" in text
     assert "| without | – | – | 0.50 s | 0.879 (0.870–0.890) | – |" in text

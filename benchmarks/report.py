@@ -131,6 +131,17 @@ TARGETS = (
     Target("… matcher loaded: lines a second", "speed", "lines_per_second_loaded", "≥", 5000, _count),
     Target("… one line at a time, 99th percentile", "speed", "one_line_p99_ms", "≤", 10, _milliseconds),
     Target("… memory with matcher and index loaded", "speed", "loaded_mb", "≤", 500, _mb),
+    Target(
+        "80,000 products, one changed: until a line is matched against it",
+        "incremental",
+        "changes.1.slowest_seconds",
+        "≤",
+        1,
+        _seconds,
+    ),
+    Target("… 100 changed", "incremental", "changes.100.slowest_seconds", "≤", 1, _seconds),
+    Target("… 1,000 changed", "incremental", "changes.1000.slowest_seconds", "≤", 1, _seconds),
+    Target("… lines that match as after a full build", "incremental", "changes.1000.alike", "=", 1, _exact_share),
     Target("1,000,000 products: one line, 99th percentile", "speed_million", "one_line_p99_ms", "≤", 25, _milliseconds),
     Target("… memory with matcher and index loaded", "speed_million", "loaded_mb", "≤", 3072, _mb),
     Target("Abt-Buy, pair F1 on the test split", "pairs_abt_buy", "pair_f1", "≥", 0.95, _exact_share),
@@ -556,6 +567,42 @@ def _certified(result: Result) -> str:
     return text
 
 
+def _incremental(result: Result) -> str:
+    """Return how soon a change is matched against, beside a full build."""
+    rows = [
+        [
+            _count(int(size)),
+            _seconds(one["seconds"]),
+            _seconds(one["slowest_seconds"]),
+            _seconds(one["processor_seconds"]),
+            _seconds(one["build_seconds"]),
+            f"{one['times_as_fast']:,.1f}",
+            _percent(one["alike"]) + ("" if one["visible"] else "; **not visible**"),
+        ]
+        for size, one in result["changes"].items()
+    ]
+    header = [
+        "products changed",
+        "until matched",
+        "slowest",
+        "processor",
+        "full build",
+        "times as fast",
+        "same matches",
+    ]
+    return "\n\n".join(
+        [
+            f"## A catalog that changes: {result['products']:,} products",
+            f"{result['times']} changes of each size (a third renamed, a third added, a third removed, with past lines "
+            f"learnt) of a catalog known by {result['names']:,} names; vectors: {result['vectors']}. From the new "
+            "tables to the first line that is matched against them, median and slowest, beside a full build of the "
+            "last of these catalogs in the same process. Same matches: lines whose products, scores and decisions are "
+            "those after the full build, bit for bit.",
+            _table(header, rows),
+        ]
+    )
+
+
 def _demo(result: Result) -> str:
     again = result["again"]
     trained = ", ".join(again["trained"]) or "nothing"
@@ -639,6 +686,7 @@ def render(results: Mapping[str, Result]) -> str:
         _catalog(name, result) for name, result in _of_kind(results, "catalog") if not name.startswith(MORE_FOLDS)
     ]
     parts += [_speed(name, result) for name, result in _of_kind(results, "speed")]
+    parts += [_incremental(result) for _, result in _of_kind(results, "incremental")]
     parts += [_encoders(name, result) for name, result in _of_kind(results, "encoders")]
     parts += [_pairs(name, result) for name, result in _of_kind(results, "pairs")]
     parts += [_comparisons(result) for _, result in _of_kind(results, "comparisons")]

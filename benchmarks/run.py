@@ -52,6 +52,7 @@ BENCHMARKS = (
     Benchmark("demo", ("benchmarks.demo",)),
     Benchmark("certified", ("benchmarks.certified --data {data}",)),
     Benchmark("speed", ("benchmarks.speed",)),
+    Benchmark("incremental", ("benchmarks.incremental",)),
     Benchmark("speed_million", ("benchmarks.speed --products 1000000 --lines 20000 --sample 20",), extra=True),
     Benchmark("pairs_abt_buy", ("benchmarks.pairs {data}/abt-buy",), "abt-buy/tableA.csv"),
     Benchmark("pairs_amazon_google", ("benchmarks.pairs {data}/amazon-google",), "amazon-google/tableA.csv"),

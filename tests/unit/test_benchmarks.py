@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import catalog, common, demo, encoders, pictures, report, run, speed, suite
+from benchmarks import catalog, common, demo, encoders, incremental, pictures, report, run, speed, suite
 
 PRODUCTS = pd.DataFrame(
     {
@@ -503,6 +503,43 @@ def test_stages_add_up_the_calls_of_a_method():
     stages.around(owner, "turn", "turning")
     assert [owner.turn(1), owner.turn(times=2)] == [2, 3]
     assert set(stages.seconds) == {"turning"}
+
+
+# ---- incremental -----------------------------------------------------------------------------------------------------
+
+
+def test_a_changing_catalog_is_measured_beside_a_full_build(tmp_path, monkeypatch):
+    from shelfwise.matching.index import CatalogIndex, IndexConfig, product_names
+    from shelfwise.matching.lexical import Lexical
+    from shelfwise.matching.matcher import Matcher
+    from tests.unit.matching_samples import catalog, positives
+
+    monkeypatch.setattr(incremental, "SIZES", (1, 30))
+    products = catalog()
+    lines = positives(products, n=300)
+    names = product_names(products, lines)
+    index = CatalogIndex.build(products, names, Lexical.fit(names["name"].tolist()), config=IndexConfig(threads=1))
+    Matcher.fit(lines, index).save(tmp_path / "matcher")
+    index.save(tmp_path / "index")
+    pd.DataFrame({"title": lines["vendor_title"].head(50)}).to_csv(tmp_path / "upload.csv", index=False)
+    found = incremental.measure_process(tmp_path, times=3, seed=0)
+    assert list(found["changes"]) == ["1", "30"]
+    for one in found["changes"].values():
+        assert (one["visible"], one["alike"]) == (True, 1.0)
+        assert 0 < one["seconds"] <= one["slowest_seconds"]
+    assert found["changes"]["30"]["last"]["changed"] >= 10
+    kept = head("incremental") | found | {"products": 384, "times": 3}
+    text = report.render({"incremental": common.plain(kept)})
+    assert row(text, "30 |")[-1] == "100.0%"
+    assert row(text, "80,000 products, one changed")[-1] == "met"
+
+
+def test_matches_that_differ_are_counted_by_line():
+    ours = pd.DataFrame({"line_id": [1, 1, 2, 3], "product_id": ["a", "b", None, "c"], "score": [0.5, 0.4, 0.0, 0.3]})
+    theirs = ours.assign(score=[0.5, 0.4, 0.0, 0.30001])
+    assert incremental._alike(ours, ours) == 1
+    assert incremental._alike(ours, theirs) == pytest.approx(2 / 3)
+    assert incremental._alike(ours, ours.iloc[1:]) == pytest.approx(2 / 3)
 
 
 # ---- encoders --------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dagster as dg
 
 TRAIN_JOB = "train_and_promote"
+FOLLOW_JOB = "follow_catalog"
 UPLOAD_JOB = "match_upload"
 QUEUE_JOB = "refresh_review_queue"
 
@@ -17,6 +18,14 @@ train_and_promote = dg.define_asset_job(
     selection=dg.AssetSelection.all() - dg.AssetSelection.groups("uploads"),
     description="Read the data directory, train a matcher, evaluate it, and promote it if the gate lets it pass.",
     tags={"dagster/max_runtime": 6 * 3600},
+)
+
+follow_catalog = dg.define_asset_job(
+    FOLLOW_JOB,
+    selection=dg.AssetSelection.assets(["matching", "product_names"]).upstream()
+    | dg.AssetSelection.assets(["matching", "catalog_index"]),
+    description="Read the data directory and let the champion's index follow what has changed; nothing is trained.",
+    tags={"dagster/max_runtime": 3600},
 )
 
 # The run is a process of its own already and its steps are short: processes for them would take longer than the work.
@@ -38,4 +47,4 @@ refresh_review_queue = dg.define_asset_job(
     description="Collect the lines of all uploads that a person has to decide.",
 )
 
-JOBS = [train_and_promote, match_upload, refresh_review_queue]
+JOBS = [train_and_promote, follow_catalog, match_upload, refresh_review_queue]

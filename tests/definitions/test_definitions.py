@@ -40,6 +40,16 @@ def test_the_training_job_reaches_the_champion_and_no_upload():
     assert not any(key.startswith("uploads/") for key in keys)
 
 
+def test_following_the_catalog_reaches_the_champions_index_and_trains_nothing():
+    job = build_definitions(Settings()).resolve_job_def("follow_catalog")
+    keys = {key.to_user_string() for key in job.asset_layer.executable_asset_keys}
+    wanted = {"raw/products", "raw/mappings", "staging/stg_products", "marts/labelled_positives"}
+    assert wanted | {"matching/product_names", "matching/catalog_index"} <= keys
+    trained = {"training_pairs", "title_encoder", "product_embeddings", "product_index", "matcher", "champion"}
+    assert not {f"matching/{name}" for name in trained} & keys
+    assert not any(key.startswith("uploads/") for key in keys)
+
+
 def test_assets_never_import_sensors_or_orchestration():
     offenders = [
         f"{path.name}: {line}"

@@ -271,7 +271,7 @@ def test_a_matcher_keeps_its_reranker(plain, index, lines, folder, tmp_path):
 
 
 def test_a_dropped_one_is_kept_as_a_report_without_weights(plain, index, lines, folder, tmp_path):
-    plain.reranker = Reranker.fit(lines, index, plain, folder, RerankConfig(least_gain=0.9))
+    plain.reranker = Reranker.fit(lines.head(250), index, plain, folder, RerankConfig(least_gain=0.9))
     assert plain.reranker.report["pairs_per_second"] > 0
     plain.save(tmp_path / "matcher")
     assert not (tmp_path / "matcher" / "reranker" / "model").exists()

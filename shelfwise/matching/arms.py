@@ -88,10 +88,12 @@ def _arms(
     from shelfwise.matching.kernels import propose
 
     forms, queries, _, words = index.read(titles)
-    n, config, grams = len(index.products), index.config, (*csr(queries), *index.grams_inverted)
-    line, names = propose(*grams, n, len(index.names), k, k, config.postings)
+    n, config, grams, titles_words = len(index.products), index.config, index.grams, index.title_words
+    line, names = propose(*csr(queries), *index.grams_inverted, grams.weight, grams.scale, n, k, k, config.postings)
     first = names < n
-    word_line, word = propose(*csr(words), *index.words_inverted, n, n, k, 0, config.word_postings)
+    word_line, word = propose(
+        *csr(words), *index.words_inverted, titles_words.weight, titles_words.scale, n, k, 0, config.word_postings
+    )
     arms = {
         "title": (line[first], names[first]),
         "word": (word_line, word),

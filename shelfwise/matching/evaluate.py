@@ -48,11 +48,6 @@ class Evaluation:
     about: dict[str, Any] = field(default_factory=dict)
     primary_metric: str = "top1"
 
-    @property
-    def beats_baselines(self) -> bool:
-        """Whether the primary metric is above that of every baseline."""
-        return bool(self.metrics[self.primary_metric] > self.baselines[self.primary_metric].max())
-
 
 def evaluate(
     matcher: Matcher,

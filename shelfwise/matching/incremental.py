@@ -21,10 +21,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from shelfwise.matching.lexical import joined_rows
-
 if TYPE_CHECKING:
     from shelfwise.matching.index import CatalogIndex
+    from shelfwise.matching.vectors import Vectors
 
 MOST_DRIFT = 0.1  # vectors added to and gone from a graph, as a share of it, from which on it is built again
 
@@ -99,61 +98,6 @@ def rows_of_texts(before: list[str], now: list[str]) -> np.ndarray:
     return np.fromiter((row.get(text, -1) for text in now), np.int64, len(now))
 
 
-@dataclass(frozen=True)
-class SharedVectors:
-    """Embeddings of names, most of which stand in an array that other indexes use too: it is large, and copying it
-    would take longer than all the rest of an update.
-
-    Row i is `whole[rows[i]]`, or `more[rows[i] - len(whole)]` behind the end of it. Read as an array it is one.
-    """
-
-    whole: np.ndarray
-    more: np.ndarray
-    rows: np.ndarray
-
-    @classmethod
-    def of(cls, vectors: np.ndarray | SharedVectors, source: np.ndarray, new: np.ndarray) -> SharedVectors:
-        """Return the vectors at `source`, and those of `new` in their order where `source` is -1."""
-        if not isinstance(vectors, SharedVectors):
-            vectors = cls(vectors, vectors[:0], np.arange(len(vectors)))
-        more = np.concatenate([vectors.more, np.asarray(new, vectors.whole.dtype).reshape(-1, vectors.whole.shape[1])])
-        rows = joined_rows(source, 0) + len(vectors.whole) + len(vectors.more)
-        rows[source >= 0] = vectors.rows[source[source >= 0]]
-        made = cls(vectors.whole, more, rows)
-        if len(more) <= MOST_DRIFT * len(vectors.whole):
-            return made
-        return cls(np.asarray(made), more[:0], np.arange(len(rows)))
-
-    def scores(self, queries: np.ndarray, line: np.ndarray, name: np.ndarray) -> np.ndarray:
-        """Return the dot product of query `line[i]` and name `name[i]` for every i, float32."""
-        from shelfwise.matching.kernels import dense_pair_scores
-
-        rows = self.rows[name]
-        out = np.empty(len(rows), np.float32)
-        inside = rows < len(self.whole)
-        out[inside] = dense_pair_scores(queries, line[inside], self.whole, rows[inside])
-        out[~inside] = dense_pair_scores(queries, line[~inside], self.more, rows[~inside] - len(self.whole))
-        return out
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return len(self.rows), self.whole.shape[1]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, key: Any) -> np.ndarray:
-        rows = self.rows[key]
-        out = np.empty((*rows.shape, self.whole.shape[1]), self.whole.dtype)
-        inside = rows < len(self.whole)
-        out[inside] = self.whole[rows[inside]]
-        out[~inside] = self.more[rows[~inside] - len(self.whole)]
-        return out
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return self[:] if dtype is None else self[:].astype(dtype, copy=False)
-
-
 @dataclass
 class Drift:
     """How the catalog differs from the one that a graph of vectors was built over.
@@ -167,7 +111,7 @@ class Drift:
     flat: Any = None
 
     @classmethod
-    def of(cls, earlier: CatalogIndex, embeddings: np.ndarray, kept: np.ndarray) -> Drift:
+    def of(cls, earlier: CatalogIndex, embeddings: np.ndarray | Vectors, kept: np.ndarray) -> Drift:
         """Return the drift of a catalog whose products were at `kept` in the earlier one with the same name, -1 for
         others. `embeddings`: of all its products.
         """
@@ -180,7 +124,7 @@ class Drift:
         outside[product[product >= 0]] = False
         return cls(product, np.flatnonzero(outside).astype(np.int32)).prepared(embeddings)
 
-    def prepared(self, embeddings: np.ndarray) -> Drift:
+    def prepared(self, embeddings: np.ndarray | Vectors) -> Drift:
         """Return this with what searches the products beside the graph."""
         import faiss
 
@@ -215,7 +159,7 @@ class Drift:
         np.savez(path, product=self.product, beside=self.beside)
 
     @classmethod
-    def load(cls, path: Path, embeddings: np.ndarray) -> Drift:
-        """Read what `save` wrote. `embeddings`: of all products."""
+    def load(cls, path: Path, embeddings: np.ndarray | Vectors) -> Drift:
+        """Read what `save` wrote. `embeddings`: of all names."""
         with np.load(path, allow_pickle=False) as arrays:
             return cls(arrays["product"], arrays["beside"]).prepared(embeddings)

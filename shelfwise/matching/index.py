@@ -27,18 +27,10 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from shelfwise.matching.incremental import (
-    MOST_DRIFT,
-    Change,
-    Drift,
-    Kept,
-    SharedVectors,
-    rows_of,
-    rows_of_texts,
-    same_rows,
-)
-from shelfwise.matching.lexical import Lexical, WordMatrix, comparable, csr, distinct, pair_dots
+from shelfwise.matching.incremental import MOST_DRIFT, Change, Drift, Kept, rows_of, rows_of_texts, same_rows
+from shelfwise.matching.lexical import Lexical, UnitRows, WordMatrix, comparable, csr, distinct
 from shelfwise.matching.reading import Read, Reader
+from shelfwise.matching.vectors import Vectors
 
 PRODUCT_COLUMNS = ("product_id", "title", "brand", "category", "price", "size")
 HNSW_LINKS, HNSW_BUILD_WIDTH, LEAST_SEARCH_WIDTH, MAX_SEARCH_WIDTH = 16, 80, 32, 1024
@@ -173,8 +165,9 @@ def embed_names(
     if earlier is None or not len(earlier[0]):
         return np.ascontiguousarray(encoder.encode(texts), dtype=np.float32)
     source = rows_of_texts(list(earlier[0]), texts)
-    new = encoder.encode([text for text, row in zip(texts, source.tolist(), strict=True) if row < 0])
-    return np.asarray(SharedVectors.of(earlier[1], source, new))
+    embeddings = np.asarray(earlier[1])[np.maximum(source, 0)]
+    embeddings[source < 0] = encoder.encode([text for text, row in zip(texts, source.tolist(), strict=True) if row < 0])
+    return embeddings
 
 
 @dataclass
@@ -187,7 +180,7 @@ class CatalogIndex:
     names: pd.DataFrame
     lexical: Lexical
     config: IndexConfig
-    embeddings: np.ndarray | SharedVectors | None = None
+    embeddings: Vectors | None = None
     stats: dict[str, Any] = field(default_factory=dict)
     feature_maker: Any = field(default=None, repr=False, compare=False)  # see `FeatureMaker.of`
     checked: Any = field(default=None, repr=False, compare=False)  # the encoder that made the embeddings, once known
@@ -213,7 +206,8 @@ class CatalogIndex:
         products, names = _tables(products, names)
         if embeddings is not None and len(embeddings) != len(names):
             raise ValueError(f"{len(embeddings)} embeddings for {len(names)} names")
-        made = cls(products, names, lexical, config or IndexConfig(), embeddings)
+        vectors = None if embeddings is None else Vectors.of(embeddings)
+        made = cls(products, names, lexical, config or IndexConfig(), vectors)
         made._prepare(comparable(names["name"].tolist()), comparable(_text(products, "title")))
         made._build_vectors()
         return made
@@ -233,7 +227,7 @@ class CatalogIndex:
         texts = names["name"][kept.names < 0].tolist()
         embeddings = None
         if self.embeddings is not None and encoder is not None:
-            embeddings = SharedVectors.of(self.embeddings, kept.names, encoder.encode(texts))
+            embeddings = self.embeddings.taken(kept.names, encoder.encode(texts))
         made = CatalogIndex(products, names, self.lexical, self.config, embeddings)
         forms = _taken_texts(self.forms, kept.names, comparable(texts))
         titles = comparable(_text(products[kept.titles < 0], "title"))
@@ -251,8 +245,6 @@ class CatalogIndex:
 
         `earlier`: an index with the same n-gram weights, and for each name its row there, -1 for those it lacks.
         """
-        from shelfwise.matching.kernels import invert, spliced
-
         n = len(self.products)
         self.name_product = np.arange(len(self.names), dtype=np.int32)  # the catalog names stand first
         self.name_product[n:] = rows_of(self.products["product_id"], self.names["product_id"].iloc[n:])
@@ -260,21 +252,18 @@ class CatalogIndex:
             raise ValueError("there are names of products that are not in the catalog")
         self.forms, self.title_forms, self._plain_titles = forms, forms[:n], plain_titles
         if earlier is None:
-            self.ngram_rows = self.lexical.ngrams.transform(self.forms)
+            self.grams = self.lexical.ngrams.rows(self.forms)
             self.words = WordMatrix.build(self.forms, self.lexical.words)
             self.reader = Reader(self.words, n)
         else:
             former, source = earlier
             new = [forms[i] for i in np.flatnonzero(source < 0).tolist()]
-            starts, columns, weights = spliced(*former._grams, *csr(self.lexical.ngrams.transform(new)), source)
-            shape = (len(forms), former.ngram_rows.shape[1])
-            self.ngram_rows = sparse.csr_matrix((weights, columns.view(np.int32), starts), shape=shape)
+            self.grams = former.grams.updated(source, self.lexical.ngrams.rows(new))
             self.words = former.words.updated(source, new, self.lexical.words)
             self.reader = Reader(self.words, n, former.reader.spelling.tables)
-        self._grams = csr(self.ngram_rows)
-        self.grams_inverted = invert(*self._grams, self.ngram_rows.shape[1])
-        self._title_words = _unit_rows(self.words.matrix[:n], self.words.idf)
-        self.words_inverted = invert(*csr(self._title_words), self._title_words.shape[1])
+        self.grams_inverted = self.grams.inverted()
+        self.title_words = UnitRows.of(self.words.matrix[:n], self.words.idf)
+        self.words_inverted = self.title_words.inverted()
         alias_products = self.name_product[n:]
         order = np.argsort(alias_products, kind="stable")
         self.alias_order = (order + n).astype(np.int64)  # name positions of aliases, grouped by product
@@ -293,18 +282,18 @@ class CatalogIndex:
         self.stats = {"products": len(self.products), "names": len(self.names), "vectors": "none"}
         if self.embeddings is None or not len(self.embeddings) or not self.config.encoder_depth:
             return
-        vectors = self.embeddings[: len(self.products)]
-        if earlier is not None and earlier[0].vectors is not None and len(vectors) >= self.config.exact_below:
+        n = len(self.products)
+        if earlier is not None and earlier[0].vectors is not None and n >= self.config.exact_below:
             former, kept = earlier
             if len(former.products) >= self.config.exact_below:
-                drift = Drift.of(former, vectors, kept)
+                drift = Drift.of(former, self.embeddings, kept)
                 if drift.share <= MOST_DRIFT:
                     self.vectors, self.drift = former.vectors, drift
                     told = ("vectors", "search_width", "recall_at_10")
                     self.stats |= {name: former.stats[name] for name in told if name in former.stats}
                     self.stats |= {"vectors_beside": len(drift.beside), "vectors_gone": drift.gone}
                     return
-        self.vectors, stats = build_vectors(vectors, self.config)
+        self.vectors, stats = build_vectors(self.embeddings[:n], self.config)
         self.stats |= stats
 
     # ---- views and persistence -----------------------------------------------------------------------------------
@@ -326,9 +315,7 @@ class CatalogIndex:
     def without_names(self, gone: np.ndarray) -> CatalogIndex:
         """Return the index as if these names (a mask) had never been sent; catalog names stay."""
         keep = np.flatnonzero(~gone | (np.arange(len(self.names)) < len(self.products)))
-        embeddings = None
-        if self.embeddings is not None:
-            embeddings = SharedVectors.of(self.embeddings, keep, self.embeddings[:0])
+        embeddings = None if self.embeddings is None else self.embeddings.taken(keep, self.embeddings[:0])
         names = self.names.iloc[keep].reset_index(drop=True)
         made = CatalogIndex(self.products, names, self.lexical, self.config, embeddings)
         made._prepare([self.forms[i] for i in keep.tolist()], self._plain_titles, (self, keep))
@@ -346,7 +333,8 @@ class CatalogIndex:
             json.dumps({"config": asdict(self.config), "stats": self.stats}, indent=2, sort_keys=True)
         )
         if self.embeddings is not None:
-            np.save(directory / "embeddings.npy", np.asarray(self.embeddings), allow_pickle=False)
+            np.save(directory / "embeddings.npy", self.embeddings.codes, allow_pickle=False)
+            np.save(directory / "scales.npy", self.embeddings.scale, allow_pickle=False)
             if self.vectors is not None:
                 import faiss
 
@@ -360,7 +348,8 @@ class CatalogIndex:
         raw = json.loads((directory / "index.json").read_text())
         embeddings = None
         if (directory / "embeddings.npy").exists():
-            embeddings = np.load(directory / "embeddings.npy", mmap_mode="r", allow_pickle=False)
+            codes = np.load(directory / "embeddings.npy", mmap_mode="r", allow_pickle=False)
+            embeddings = Vectors(codes, np.load(directory / "scales.npy", allow_pickle=False))
         products = pd.read_parquet(directory / "products.parquet")
         names = pd.read_parquet(directory / "names.parquet")
         forms, plain_titles = names.pop("form").tolist(), products.pop("form").tolist()
@@ -414,15 +403,15 @@ class CatalogIndex:
             n = len(self.products)
             union = distinct(np.concatenate([line * n + product, asked * n + also[asked]]))
             line, product = union // n, union % n
-        title = pair_dots(queries, line, self.ngram_rows, product)
+        title = self.grams.dots(queries, line, product)
         alias, alias_score = self._best_alias(queries, line, product)
         encoder = np.full(len(line), np.nan, np.float32)
         if embeddings is not None and self.embeddings is not None:
-            encoder = self._by_encoder(embeddings, line, product)
+            encoder = self.embeddings.scores(embeddings, line, product)
             has = alias >= 0
-            by_alias = self._by_encoder(embeddings, line[has], alias[has])
+            by_alias = self.embeddings.scores(embeddings, line[has], alias[has])
             encoder[has] = np.maximum(encoder[has], by_alias)
-        word = pair_dots(words, line, self._title_words, product)
+        word = self.title_words.dots(words, line, product)
         fused = np.maximum(title, alias_score) + 0.5 * title + word + 0.5 * np.nan_to_num(encoder)
         found = Candidates(len(titles), line, product, alias, title, alias_score, word, encoder, fused, forms, read)
         order = np.lexsort((product, -fused, line))
@@ -435,7 +424,7 @@ class CatalogIndex:
         """Return normal forms, n-gram rows, what was read in them, and word rows of titles, as the arms take them."""
         forms = comparable(titles)
         read = self.reader.read(forms)
-        return forms, self.lexical.ngrams.transform(forms), read, _unit_rows(read.explained, self.words.idf)
+        return forms, self.lexical.ngrams.transform(forms), read, UnitRows.of(read.explained, self.words.idf).matrix()
 
     def _propose(
         self, queries: sparse.csr_matrix, words: sparse.csr_matrix, embeddings: np.ndarray | None
@@ -444,17 +433,12 @@ class CatalogIndex:
         from shelfwise.matching.kernels import propose
 
         config, n = self.config, len(self.products)
-        rows, names = propose(
-            *csr(queries),
-            *self.grams_inverted,
-            n,
-            len(self.names),
-            config.title_depth,
-            config.alias_depth,
-            config.postings,
-        )
+        depths = (config.title_depth, config.alias_depth, config.postings)
+        rows, names = propose(*csr(queries), *self.grams_inverted, self.grams.weight, self.grams.scale, n, *depths)
         keys = [rows.astype(np.int64) * n + self.name_product[names]]
-        rows, names = propose(*csr(words), *self.words_inverted, n, n, config.word_depth, 0, config.word_postings)
+        weights = self.title_words.weight, self.title_words.scale
+        depths = (config.word_depth, 0, config.word_postings)
+        rows, names = propose(*csr(words), *self.words_inverted, *weights, n, *depths)
         keys.append(rows.astype(np.int64) * n + names)
         if embeddings is not None and self.vectors is not None:
             products = self._nearest(embeddings, config.encoder_depth)
@@ -463,14 +447,6 @@ class CatalogIndex:
             keys.append((rows * n + products.ravel())[found])
         union = distinct(np.concatenate(keys)) if n else np.empty(0, np.int64)
         return (union // n, union % n) if n else (union, union)
-
-    def _by_encoder(self, queries: np.ndarray, line: np.ndarray, name: np.ndarray) -> np.ndarray:
-        """Return the encoder's cosine of query `line[i]` and name `name[i]` for every i."""
-        from shelfwise.matching.kernels import dense_pair_scores
-
-        if isinstance(self.embeddings, SharedVectors):
-            return self.embeddings.scores(queries, line, name)
-        return dense_pair_scores(queries, line, self.embeddings, name)
 
     def _nearest(self, embeddings: np.ndarray, depth: int) -> np.ndarray:
         """Return the products [n, depth] whose names are nearest by the encoder, -1 where there are fewer."""
@@ -484,8 +460,7 @@ class CatalogIndex:
         """Return, per pair, the alias most like the line (-1: no alias) and its cosine."""
         from shelfwise.matching.kernels import best_of_groups
 
-        width = self.ngram_rows.shape[1]
-        return best_of_groups(*csr(queries), width, *self._grams, line, product, self.alias_start, self.alias_order)
+        return best_of_groups(*csr(queries), *self.grams.parts, line, product, self.alias_start, self.alias_order)
 
 
 def rank_within(sorted_groups: np.ndarray) -> np.ndarray:
@@ -495,15 +470,6 @@ def rank_within(sorted_groups: np.ndarray) -> np.ndarray:
         return np.empty(0, np.int64)
     starts = np.flatnonzero(np.concatenate([[True], sorted_groups[1:] != sorted_groups[:-1]]))
     return np.arange(n) - np.repeat(starts, np.diff(np.append(starts, n)))
-
-
-def _unit_rows(rows: sparse.csr_matrix, weights: np.ndarray) -> sparse.csr_matrix:
-    """Return 0/1 rows weighted and scaled to unit length."""
-    data = weights[rows.indices].astype(np.float32)
-    owner = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))
-    length = np.sqrt(np.bincount(owner, data.astype(np.float64) ** 2, minlength=rows.shape[0]))
-    data = (data / np.maximum(length, 1e-9)[owner]).astype(np.float32)
-    return sparse.csr_matrix((data, rows.indices, rows.indptr), shape=rows.shape)
 
 
 def build_vectors(embeddings: np.ndarray, config: IndexConfig) -> tuple[Any, dict[str, Any]]:

@@ -15,50 +15,44 @@ from numba import njit  # noqa: TID253 - this module is itself imported inside f
 
 
 @njit(nogil=True, cache=True)
-def invert(indptr, indices, data, n_columns):  # pragma: no cover - compiled
-    """Return (indptr, rows, data) of the transpose: for each column the rows that hold it, ascending."""
-    starts = np.zeros(n_columns + 1, np.int64)
-    for column in indices:
-        starts[column + 1] += 1
-    for column in range(n_columns):
-        starts[column + 1] += starts[column]
-    rows = np.empty(len(indices), np.uint32)  # unsigned: no check for an index from the end
-    values = np.empty(len(indices), np.float32)
-    place = starts[:-1].copy()
-    for row in range(len(indptr) - 1):
-        for at in range(indptr[row], indptr[row + 1]):
-            column = indices[at]
-            rows[place[column]] = row
-            values[place[column]] = data[at]
-            place[column] += 1
-    return starts, rows, values
+def invert(starts, terms, n_terms):  # pragma: no cover - compiled
+    """Return (starts, rows): for each term the rows that hold it, ascending. Row i holds `terms[starts[i]:...]`."""
+    lists = np.zeros(n_terms + 1, np.int64)
+    for term in terms:
+        lists[term + 1] += 1
+    for term in range(n_terms):
+        lists[term + 1] += lists[term]
+    rows = np.empty(len(terms), np.uint32)  # unsigned: no check for an index from the end
+    place = lists[:-1].copy()
+    for row in range(len(starts) - 1):
+        for at in range(starts[row], starts[row + 1]):
+            rows[place[terms[at]]] = row
+            place[terms[at]] += 1
+    return lists, rows
 
 
 @njit(nogil=True, cache=True)
-def spliced(indptr, indices, data, more_indptr, more_indices, more_data, rows):  # pragma: no cover - compiled
-    """Return in CSR form these rows of a matrix, -1 standing for the next row of another one of equal width."""
-    n = len(rows)
-    starts = np.zeros(n + 1, indptr.dtype)
+def spliced(starts, terms, more_starts, more_terms, source):  # pragma: no cover - compiled
+    """Return (starts, terms) of the rows at `source`, -1 standing for the next of more rows."""
+    n = len(source)
+    out_starts = np.zeros(n + 1, starts.dtype)
     new = 0
     for i in range(n):
-        if rows[i] >= 0:
-            starts[i + 1] = starts[i] + indptr[rows[i] + 1] - indptr[rows[i]]
+        if source[i] >= 0:
+            length = starts[source[i] + 1] - starts[source[i]]
         else:
-            starts[i + 1] = starts[i] + more_indptr[new + 1] - more_indptr[new]
+            length = more_starts[new + 1] - more_starts[new]
             new += 1
-    columns, values = np.empty(starts[n], indices.dtype), np.empty(starts[n], data.dtype)
+        out_starts[i + 1] = out_starts[i] + length
+    out = np.empty(out_starts[n], terms.dtype)
     new = 0
     for i in range(n):
-        if rows[i] >= 0:
-            start, end = indptr[rows[i]], indptr[rows[i] + 1]
-            columns[starts[i] : starts[i + 1]] = indices[start:end]
-            values[starts[i] : starts[i + 1]] = data[start:end]
+        if source[i] >= 0:
+            out[out_starts[i] : out_starts[i + 1]] = terms[starts[source[i]] : starts[source[i] + 1]]
         else:
-            start, end = more_indptr[new], more_indptr[new + 1]
-            columns[starts[i] : starts[i + 1]] = more_indices[start:end]
-            values[starts[i] : starts[i + 1]] = more_data[start:end]
+            out[out_starts[i] : out_starts[i + 1]] = more_terms[more_starts[new] : more_starts[new + 1]]
             new += 1
-    return starts, columns, values
+    return out_starts, out
 
 
 @njit(nogil=True, cache=True, inline="always")
@@ -120,16 +114,17 @@ def _rarest_first(q_terms, start, end, t_indptr):
 
 @njit(nogil=True, cache=True)
 def propose(
-    q_indptr, q_terms, q_weights, t_indptr, t_names, t_weights, n_first, n_names, depth_first, depth_rest, postings
+    q_indptr, q_terms, q_weights, t_starts, t_names, weight, scale, n_first, depth_first, depth_rest, postings
 ):  # pragma: no cover - compiled
     """Return (line, name), the names most like each query, by the part of the dot product that `postings` pays for.
 
-    `q_*`: queries in CSR form; `t_*`: the inverted index (see `invert`). Terms are taken from the rarest on, until the
-    entries read pass `postings`; at least four are taken. Names below `n_first` (catalog names) and the rest (past
-    lines) have lists of their own, of `depth_first` and `depth_rest` names. Lines ascending, names unordered. Source:
-    query-side pruning of impact-ordered retrieval, with document frequency for impact.
+    `q_*`: queries in CSR form; `t_*`: for each term the names that hold it (see `invert`); a name's weight of a term is
+    `weight[term] * scale[name]`. Terms are taken from the rarest on, until the entries read pass `postings`; at least
+    four are taken. Names below `n_first` (catalog names) and the rest (past lines) have lists of their own, of
+    `depth_first` and `depth_rest` names. Lines ascending, names unordered. Source: query-side pruning of impact-ordered
+    retrieval, with document frequency for impact.
     """
-    n = len(q_indptr) - 1
+    n, n_names = len(q_indptr) - 1, len(scale)
     lines = np.empty(n * (depth_first + depth_rest), np.int32)
     found = np.empty(n * (depth_first + depth_rest), np.int32)
     filled = 0
@@ -138,27 +133,27 @@ def propose(
     a_scores, a_names = np.empty(max(depth_first, 1), np.float32), np.empty(max(depth_first, 1), np.uint32)
     b_scores, b_names = np.empty(max(depth_rest, 1), np.float32), np.empty(max(depth_rest, 1), np.uint32)
     for line in range(n):
-        order = _rarest_first(q_terms, q_indptr[line], q_indptr[line + 1], t_indptr)
+        order = _rarest_first(q_terms, q_indptr[line], q_indptr[line + 1], t_starts)
         n_touched, read = 0, 0
         for rank in range(len(order)):
-            at = order[rank]
-            term, weight = q_terms[at], q_weights[at]
-            read += t_indptr[term + 1] - t_indptr[term]
+            term = q_terms[order[rank]]
+            share = q_weights[order[rank]] * weight[term]
+            read += t_starts[term + 1] - t_starts[term]
             if rank >= 4 and read > postings:
                 break
-            for entry in range(t_indptr[term], t_indptr[term + 1]):
+            for entry in range(t_starts[term], t_starts[term + 1]):
                 name = t_names[entry]
                 before = score[name]
                 # Written whether it is new or not, and kept if it is: no branch to be guessed wrong.
                 touched[n_touched] = name
                 n_touched += before == 0.0
-                score[name] = before + weight * t_weights[entry]
+                score[name] = before + share
         # What does not reach the worst of a full list, which is nearly everything, is not worth a call.
         a_size, b_size = 0, 0
         a_least, b_least = np.float32(0.0), np.float32(0.0)
         for at in range(n_touched):
             name = touched[at]
-            value = score[name]
+            value = score[name] * scale[name]
             score[name] = 0.0
             if name < n_first:
                 if value >= a_least and depth_first:
@@ -202,19 +197,44 @@ def pair_scores(
 
 
 @njit(nogil=True, cache=True)
+def unit_scores(q_indptr, q_terms, q_weights, starts, terms, weight, scale, line, row):  # pragma: no cover - compiled
+    """Return the dot product of query `line[i]` and row `row[i]` for every i, float32. `line` ascends.
+
+    A row's weight of a term it holds is `weight[term] * scale[row]`.
+    """
+    out = np.empty(len(line), np.float32)
+    dense = np.zeros(len(weight), np.float32)
+    current = -1
+    for i in range(len(line)):
+        if line[i] != current:
+            if current >= 0:
+                for at in range(q_indptr[current], q_indptr[current + 1]):
+                    dense[q_terms[at]] = 0.0
+            current = line[i]
+            for at in range(q_indptr[current], q_indptr[current + 1]):
+                dense[q_terms[at]] = q_weights[at] * weight[q_terms[at]]
+        total = np.float32(0.0)
+        for at in range(starts[row[i]], starts[row[i] + 1]):
+            total += dense[terms[at]]
+        out[i] = total * scale[row[i]]
+    return out
+
+
+@njit(nogil=True, cache=True)
 def best_of_groups(
-    q_indptr, q_terms, q_weights, n_terms, r_indptr, r_terms, r_weights, line, group, starts, members
+    q_indptr, q_terms, q_weights, starts, terms, weight, scale, line, group, group_starts, members
 ):  # pragma: no cover - compiled
     """Return per pair (line, group) the group's row most like the line (-1 for an empty group) and its dot product.
 
-    The rows of group g are `members[starts[g]:starts[g + 1]]`; the earliest of equal ones is taken. `line` ascends.
+    Rows as in `unit_scores`; those of group g are `members[group_starts[g]:group_starts[g + 1]]`, of equal ones the
+    earliest is taken. `line` ascends.
     """
     best = np.full(len(line), -1, np.int64)
     out = np.zeros(len(line), np.float32)
-    dense = np.zeros(n_terms, np.float32)
+    dense = np.zeros(len(weight), np.float32)
     current = -1
     for i in range(len(line)):
-        if starts[group[i]] == starts[group[i] + 1]:
+        if group_starts[group[i]] == group_starts[group[i] + 1]:
             continue
         if line[i] != current:
             if current >= 0:
@@ -222,27 +242,28 @@ def best_of_groups(
                     dense[q_terms[at]] = 0.0
             current = line[i]
             for at in range(q_indptr[current], q_indptr[current + 1]):
-                dense[q_terms[at]] = q_weights[at]
-        for member in range(starts[group[i]], starts[group[i] + 1]):
+                dense[q_terms[at]] = q_weights[at] * weight[q_terms[at]]
+        for member in range(group_starts[group[i]], group_starts[group[i] + 1]):
             row = members[member]
             total = np.float32(0.0)
-            for at in range(r_indptr[row], r_indptr[row + 1]):
-                total += dense[r_terms[at]] * r_weights[at]
+            for at in range(starts[row], starts[row + 1]):
+                total += dense[terms[at]]
+            total *= scale[row]
             if best[i] < 0 or total > out[i]:
                 best[i], out[i] = row, total
     return best, out
 
 
 @njit(nogil=True, cache=True, fastmath=True)
-def dense_pair_scores(left, left_row, right, right_row):  # pragma: no cover - compiled
-    """Return the dot product of `left[left_row[i]]` and `right[right_row[i]]` for every i, without copying the rows."""
+def dense_pair_scores(left, left_row, codes, scale, right_row):  # pragma: no cover - compiled
+    """Return the dot product of `left[left_row[i]]` and `codes[right_row[i]] * scale[right_row[i]]` for every i."""
     out = np.empty(len(left_row), np.float32)
     for i in range(len(left_row)):
         a, b = left_row[i], right_row[i]
         total = np.float32(0.0)
         for at in range(left.shape[1]):
-            total += left[a, at] * right[b, at]
-        out[i] = total
+            total += left[a, at] * np.float32(codes[b, at])
+        out[i] = total * scale[b]
     return out
 
 

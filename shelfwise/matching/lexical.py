@@ -41,6 +41,61 @@ class LexicalConfig:
     across_words: bool = False
 
 
+@dataclass(frozen=True)
+class UnitRows:
+    """Which terms each text holds, weighted by rarity, at unit length.
+
+    Text i holds `terms[starts[i]:starts[i + 1]]`, ascending; its weight of a term is `weight[term] * scale[i]`, which
+    takes half the memory of a weight for each entry, and half the reading. `weight` is float32 [number of terms].
+    """
+
+    starts: np.ndarray
+    terms: np.ndarray
+    scale: np.ndarray
+    weight: np.ndarray
+
+    @classmethod
+    def of(cls, matrix: sparse.csr_matrix, weight: np.ndarray) -> UnitRows:
+        """Weight 0/1 rows and scale them to unit length."""
+        starts, terms = matrix.indptr, matrix.indices.astype(np.int32, copy=False).view(np.uint32)
+        owner = np.repeat(np.arange(matrix.shape[0]), np.diff(starts))
+        length = np.sqrt(np.bincount(owner, weight[terms].astype(np.float64) ** 2, minlength=matrix.shape[0]))
+        return cls(starts, terms, (1 / np.maximum(length, 1e-9)).astype(np.float32), weight)
+
+    def __len__(self) -> int:
+        return len(self.scale)
+
+    def matrix(self) -> sparse.csr_matrix:
+        """Return the rows with their weights."""
+        data = self.weight[self.terms] * np.repeat(self.scale, np.diff(self.starts))
+        return sparse.csr_matrix((data, self.terms.view(np.int32), self.starts), shape=(len(self), len(self.weight)))
+
+    def updated(self, source: np.ndarray, new: UnitRows) -> UnitRows:
+        """Return the rows at `source`, and those of `new` (of equal terms) in their order where `source` is -1."""
+        from shelfwise.matching.kernels import spliced
+
+        starts, terms = spliced(self.starts, self.terms, new.starts, new.terms, source)
+        scale = np.concatenate([self.scale, new.scale])[joined_rows(source, len(self))]
+        return UnitRows(starts, terms, scale, self.weight)
+
+    def inverted(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return (starts, texts): for each term the texts that hold it, ascending."""
+        from shelfwise.matching.kernels import invert
+
+        return invert(self.starts, self.terms, len(self.weight))
+
+    def dots(self, queries: sparse.csr_matrix, line: np.ndarray, row: np.ndarray) -> np.ndarray:
+        """Return the dot product of `queries[line[i]]` and text `row[i]` for every i, float32. `line` ascends."""
+        from shelfwise.matching.kernels import unit_scores
+
+        return unit_scores(*csr(queries), *self.parts, line, row)
+
+    @property
+    def parts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """As the kernels take it."""
+        return self.starts, self.terms, self.weight, self.scale
+
+
 class NgramVectorizer:
     """TF-IDF over character n-grams: binary term counts, smooth inverse document frequency, unit length."""
 
@@ -64,8 +119,12 @@ class NgramVectorizer:
 
     def transform(self, normal_forms: Sequence[str]) -> sparse.csr_matrix:
         """Return float32 rows of unit length, one per normal form; shape [n, number of terms]."""
+        return self.rows(normal_forms).matrix()
+
+    def rows(self, normal_forms: Sequence[str]) -> UnitRows:
+        """Return the same rows without a weight per entry."""
         documents, codes = self._occurrences(normal_forms)
-        return _weighted_rows(len(normal_forms), documents, codes, self.terms, self.idf, self.unknown_idf)
+        return _unit_rows(len(normal_forms), documents, codes, self.terms, self.idf, self.unknown_idf)
 
     def _occurrences(self, normal_forms: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Return (document, n-gram code) of every n-gram occurrence."""
@@ -348,21 +407,21 @@ def _ngram_codes(chars: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     return code, position
 
 
-def _weighted_rows(
+def _unit_rows(
     n: int, documents: np.ndarray, codes: np.ndarray, terms: np.ndarray, idf: np.ndarray, unknown_idf: np.float32
-) -> sparse.csr_matrix:
+) -> UnitRows:
     """Binary occurrences to unit rows; unknown terms count in the length only."""
     width = len(terms)
     if width == 0 or len(codes) == 0:
-        return sparse.csr_matrix((n, width), dtype=np.float32)
+        return UnitRows(np.zeros(n + 1, np.int32), np.empty(0, np.uint32), np.zeros(n, np.float32), idf)
     columns = np.searchsorted(terms, codes)
     columns[columns == width] = 0
     known = terms[columns] == codes
     key = distinct(documents[known].astype(np.int64) * width + columns[known])
     rows, columns = key // width, key % width
-    values = idf[columns]
     unknown = np.bincount(documents[~known], minlength=n)
-    length = np.sqrt(np.bincount(rows, values.astype(np.float64) ** 2, minlength=n) + unknown * float(unknown_idf) ** 2)
-    values = (values / np.maximum(length[rows], 1e-9)).astype(np.float32)
-    indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n))])
-    return sparse.csr_matrix((values, columns.astype(np.int32), indptr.astype(np.int32)), shape=(n, width))
+    squares = np.bincount(rows, idf[columns].astype(np.float64) ** 2, minlength=n)
+    length = np.sqrt(squares + unknown * float(unknown_idf) ** 2)
+    starts = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n))])
+    scale = (1 / np.maximum(length, 1e-9)).astype(np.float32)
+    return UnitRows(starts.astype(np.int32), columns.astype(np.uint32), scale, idf)

@@ -11,10 +11,11 @@ import pytest
 from scipy import sparse
 
 from shelfwise.matching.features import FeatureMaker
-from shelfwise.matching.incremental import Change, SharedVectors
+from shelfwise.matching.incremental import Change
 from shelfwise.matching.index import CatalogIndex, IndexConfig, embed_names, product_names
-from shelfwise.matching.lexical import Lexical
+from shelfwise.matching.lexical import Lexical, UnitRows
 from shelfwise.matching.matcher import Matcher
+from shelfwise.matching.vectors import Vectors
 from tests.unit.matching_samples import LetterEncoder, catalog, noisy, positives
 
 CONFIG = IndexConfig(threads=1)
@@ -66,7 +67,9 @@ def same(left: object, right: object) -> None:
     if isinstance(left, tuple):
         for one, other in zip(left, right, strict=True):
             same(one, other)
-    elif isinstance(left, np.ndarray | SharedVectors):
+    elif isinstance(left, UnitRows | Vectors):
+        same(tuple(vars(left).values()), tuple(vars(right).values()))
+    elif isinstance(left, np.ndarray):
         np.testing.assert_array_equal(left, right)
     elif isinstance(left, pd.DataFrame):
         pd.testing.assert_frame_equal(left, right)
@@ -78,8 +81,8 @@ def same(left: object, right: object) -> None:
 
 def assert_same_index(left: CatalogIndex, right: CatalogIndex) -> None:
     of_index = (
-        "products", "names", "forms", "title_forms", "_plain_titles", "name_product", "ngram_rows", "grams_inverted",
-        "words_inverted", "alias_order", "alias_start", "bags", "twin_group", "embeddings", "stats",
+        "products", "names", "forms", "title_forms", "_plain_titles", "name_product", "grams", "grams_inverted",
+        "title_words", "words_inverted", "alias_order", "alias_start", "bags", "twin_group", "embeddings", "stats",
     )  # fmt: skip
     for name in of_index:
         same(getattr(left, name), getattr(right, name))

@@ -7,11 +7,12 @@ from scipy import sparse
 
 from shelfwise.matching.features import FEATURE_NAMES, FEATURES, FeatureMaker, gap_to_rival
 from shelfwise.matching.index import CatalogIndex, IndexConfig, build_vectors, embed_names, product_names
-from shelfwise.matching.kernels import best_of_groups, dense_pair_scores, invert, propose
+from shelfwise.matching.kernels import best_of_groups, propose
 from shelfwise.matching.lexical import (
     Lexical,
     LexicalConfig,
     NgramVectorizer,
+    UnitRows,
     WordMatrix,
     comparable,
     csr,
@@ -22,6 +23,7 @@ from shelfwise.matching.lexical import (
 )
 from shelfwise.matching.quantities import neighbours, quantities
 from shelfwise.matching.spelling import Spelling, Tables, neighbour_codes, skeleton
+from shelfwise.matching.vectors import Vectors
 from shelfwise.text import normalise
 from tests.unit.matching_samples import LetterEncoder, catalog, positives
 
@@ -103,12 +105,36 @@ def random_rows(rng: np.random.Generator, n: int, width: int = 40, share: float 
     return sparse.csr_matrix((rng.random((n, width)) * (rng.random((n, width)) < share)).astype(np.float32))
 
 
+def unit_rows(rng: np.random.Generator, n: int, width: int = 40, share: float = 0.2) -> UnitRows:
+    held = sparse.csr_matrix((rng.random((n, width)) < share).astype(np.float32))
+    return UnitRows.of(held, (1 + rng.random(width)).astype(np.float32))
+
+
+def test_unit_rows_are_weighted_and_of_unit_length():
+    rng = np.random.default_rng(0)
+    rows = unit_rows(rng, 50)
+    dense = rows.matrix().toarray()
+    np.testing.assert_allclose(np.linalg.norm(dense, axis=1), 1, rtol=1e-5)
+    held = dense > 0
+    ratio = np.where(held, dense / rows.weight, np.nan)
+    np.testing.assert_allclose(np.nanmax(ratio, axis=1), np.nanmin(ratio, axis=1), rtol=1e-5)
+    starts, texts = rows.inverted()
+    for term in range(40):
+        assert texts[starts[term] : starts[term + 1]].tolist() == np.flatnonzero(held[:, term]).tolist()
+    queries = random_rows(rng, 20)
+    line, row = np.sort(rng.integers(0, 20, 100)), rng.integers(0, 50, 100)
+    np.testing.assert_allclose(rows.dots(queries, line, row), (queries @ dense.T)[line, row], atol=1e-5)
+    source = np.array([3, -1, 3, 49, -1, 0])
+    more = UnitRows.of(sparse.csr_matrix(np.eye(2, 40, dtype=np.float32)), rows.weight)
+    expected = np.stack([dense[3], np.eye(40)[0], dense[3], dense[49], np.eye(40)[1], dense[0]])
+    np.testing.assert_allclose(rows.updated(source, more).matrix().toarray(), expected, atol=1e-6)
+
+
 def test_proposals_are_the_best_of_a_plain_product():
     rng = np.random.default_rng(1)
-    queries, names, n_first = random_rows(rng, 30), random_rows(rng, 200), 150
-    inverted = invert(*csr(names), names.shape[1])
-    line, name = propose(*csr(queries), *inverted, n_first, 200, 7, 4, 10**9)
-    dots = (queries @ names.T).toarray()
+    queries, names, n_first = random_rows(rng, 30), unit_rows(rng, 200), 150
+    line, name = propose(*csr(queries), *names.inverted(), names.weight, names.scale, n_first, 7, 4, 10**9)
+    dots = (queries @ names.matrix().T).toarray()
     assert (np.diff(line) >= 0).all()
     for i in range(30):
         found = name[line == i]
@@ -120,27 +146,28 @@ def test_proposals_are_the_best_of_a_plain_product():
 def test_proposals_look_at_the_rarest_terms_first_and_at_four_at_least():
     queries = sparse.csr_matrix(np.ones((1, 6), np.float32))
     names = sparse.csr_matrix(np.array([[1] * n + [0] * (10 - n) for n in (10, 9, 1, 2, 3, 4)], np.float32)).T.tocsr()
-    inverted = invert(*csr(names), 6)
+    rows = UnitRows.of(names, np.ones(6, np.float32))
+    inverted = (*rows.inverted(), rows.weight, rows.scale)
 
     def held(postings: int) -> set[int]:
-        return set(propose(*csr(queries), *inverted, 10, 10, 10, 0, postings)[1].tolist())
+        return set(propose(*csr(queries), *inverted, 10, 10, 0, postings)[1].tolist())
 
     assert held(0) == held(10) == {0, 1, 2, 3}  # the four rarest terms stand in the first four names
     assert held(19) == set(range(9))
     assert held(29) == set(range(10))
     nothing = sparse.csr_matrix((3, 6), dtype=np.float32)
-    assert len(propose(*csr(nothing), *inverted, 10, 10, 10, 0, 10)[0]) == 0
+    assert len(propose(*csr(nothing), *inverted, 10, 10, 0, 10)[0]) == 0
 
 
 def test_pair_kernels_agree_with_plain_products():
     rng = np.random.default_rng(2)
-    queries, rows = random_rows(rng, 20), random_rows(rng, 60)
-    dots = (queries @ rows.T).toarray()
+    queries, rows = random_rows(rng, 20), unit_rows(rng, 60)
+    dots = (queries @ rows.matrix().T).toarray()
     line = np.sort(rng.integers(0, 20, 100))
     group = rng.integers(0, 10, 100)
     starts = np.array([0, 5, 5, 12, 20, 20, 31, 40, 48, 55, 60])
     members = rng.permutation(60)
-    best, score = best_of_groups(*csr(queries), 40, *csr(rows), line, group, starts, members)
+    best, score = best_of_groups(*csr(queries), *rows.parts, line, group, starts, members)
     for i in range(100):
         own = members[starts[group[i]] : starts[group[i] + 1]]
         assert (best[i] == -1) == (len(own) == 0)
@@ -148,9 +175,24 @@ def test_pair_kernels_agree_with_plain_products():
             assert best[i] in own
             assert score[i] == pytest.approx(dots[line[i], own].max(), abs=1e-5)
             assert dots[line[i], best[i]] == pytest.approx(score[i], abs=1e-5)
-    left, right = rng.random((5, 8)).astype(np.float32), rng.random((6, 8)).astype(np.float32)
-    a, b = np.array([0, 4, 4]), np.array([5, 0, 1])
-    np.testing.assert_allclose(dense_pair_scores(left, a, right, b), (left[a] * right[b]).sum(axis=1), rtol=1e-5)
+
+
+def test_vectors_keep_their_directions_in_eight_bits():
+    rng = np.random.default_rng(3)
+    exact = rng.normal(size=(200, 64)).astype(np.float32)
+    exact /= np.linalg.norm(exact, axis=1, keepdims=True)
+    exact[7] = 0
+    vectors, queries = Vectors.of(exact), exact[:20]
+    assert vectors.shape == (200, 64)
+    np.testing.assert_allclose(np.asarray(vectors), exact, atol=0.002)
+    np.testing.assert_array_equal(vectors[np.array([5, 7])], np.asarray(vectors)[[5, 7]])
+    line, row = rng.integers(0, 20, 300), rng.integers(0, 200, 300)
+    scores = vectors.scores(queries, line, row)
+    np.testing.assert_allclose(scores, (queries[line] * np.asarray(vectors)[row]).sum(axis=1), atol=1e-6)
+    np.testing.assert_allclose(scores, (queries[line] * exact[row]).sum(axis=1), atol=0.005)
+    taken = vectors.taken(np.array([3, -1, 0, -1]), exact[[10, 11]])
+    np.testing.assert_array_equal(np.asarray(taken), np.asarray(vectors)[[3, 10, 0, 11]])
+    assert vectors.taken(np.array([], int), exact[:0]).shape == (0, 64)
 
 
 def test_top_products_of_nothing():

@@ -154,11 +154,11 @@ class Fold:
     trees: list[Any]
     words: WordModel | None = None
 
-    def scores(self, features: np.ndarray) -> np.ndarray:
+    def scores(self, features: np.ndarray, threads: int = 1) -> np.ndarray:
         """Return the mean log odds of the trees."""
         if not len(features):
             return np.empty(0)
-        return np.mean([tree.predict(features, raw_score=True, num_threads=1) for tree in self.trees], axis=0)
+        return np.mean([tree.predict(features, raw_score=True, num_threads=threads) for tree in self.trees], axis=0)
 
 
 class CatalogLinker:
@@ -171,6 +171,8 @@ class CatalogLinker:
         self.stages: tuple[list[Fold], list[Fold]] = ([], [])
         self.out_of_fold = pd.DataFrame()
         self.report: dict[str, int] = {}
+        self._candidates_first: np.ndarray | None = None  # stage 1's scores of the candidates, once known
+        self._candidates_second: np.ndarray | None = None  # stage 2's
 
     def fit(self, left: pd.DataFrame, right: pd.DataFrame, labelled: pd.DataFrame) -> CatalogLinker:
         """Learn from `labelled` (left_id, right_id, label) how records of `left` and `right` (`read_records`) belong.
@@ -197,6 +199,7 @@ class CatalogLinker:
         self.tables = (left.reset_index(drop=True), right.reset_index(drop=True))
         (self.left_ids, ours), (self.right_ids, theirs) = read_records(left, "left"), read_records(right, "right")
         self.space = PairSpace.of(ours, theirs, self.config.depth)
+        self._candidates_first = self._candidates_second = None
         self._places = tuple({value: i for i, value in enumerate(ids)} for ids in (self.left_ids, self.right_ids))
 
     def _positions(self, pairs: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -230,7 +233,7 @@ class CatalogLinker:
         competing = with_competition(pairs, features, first_scores)[given]
         fold, target = fold[given], target[given]
         second, scores = self._stage(fold, lambda k: self._second(k, fold, target, competing))
-        self.stages = (first, second)
+        self.stages, self._candidates_first = (first, second), first_scores[pairs.rival]
         self.platt = platt(scores, label)
         self.out_of_fold = pd.DataFrame(
             {
@@ -304,26 +307,33 @@ class CatalogLinker:
 
     # ---- using -------------------------------------------------------------------------------------------------------
 
-    def _scores(self, pairs: Pairs) -> np.ndarray:
-        """Return log odds by all folds' models."""
+    def _scores(self, pairs: Pairs, rows: np.ndarray) -> np.ndarray:
+        """Return log odds of these rows of the pairs, by all folds' models."""
         features, names = self.space.features(pairs)
-        scores = self._first_scores(pairs, features, names)
-        competing = with_competition(pairs, features, scores)
-        return np.mean([one.scores(competing) for one in self.stages[1]], axis=0)
+        competing = with_competition(pairs, features, self._first_scores(pairs, features, names))[rows]
+        return np.mean([one.scores(competing, self.config.threads) for one in self.stages[1]], axis=0)
 
     def _first_scores(self, pairs: Pairs, features: np.ndarray, names: Sequence[str]) -> np.ndarray:
         """Return stage 1's log odds; of a labelled pair those of the fold that did not see its label.
 
-        Otherwise a known match would push the other pairs of its records down further than an unknown one.
+        Otherwise a known match would push the other pairs of its records down further than an unknown one. The scores
+        of the candidates, which are among all pairs, are kept.
         """
-        words, known = self.space.words(pairs), _known(features, names)
+        given = self._candidates_first is not None
+        rows = np.flatnonzero(~pairs.rival) if given else np.arange(len(pairs))
+        scores = np.empty(len(pairs))
+        if given:
+            scores[pairs.rival] = self._candidates_first
+        words, known = self.space.words(pairs)[rows], _known(features, names)[rows]
         each = []
         for one in self.stages[0]:
-            said = one.words.scores(words, known) if one.words is not None else np.zeros(len(pairs))
-            each.append(one.scores(np.column_stack([features, said.astype(np.float32)])))
-        scores = np.mean(each, axis=0)
+            said = one.words.scores(words, known) if one.words is not None else np.zeros(len(rows))
+            seen = np.column_stack([features[rows], said.astype(np.float32)])
+            each.append(one.scores(seen, self.config.threads))
+        scores[rows] = np.mean(each, axis=0)
         at, known_at = self._labelled_among(pairs)
         scores[at] = self.out_of_fold["first"].to_numpy()[known_at]
+        self._candidates_first = scores[pairs.rival]
         return scores
 
     def _labelled_among(self, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
@@ -345,7 +355,7 @@ class CatalogLinker:
         if not len(pairs):
             return np.empty(0)
         every, at = self.space.pairs(*self._positions(pairs))
-        return self._probability(self._scores(every))[at]
+        return self._probability(self._scores(every, at))
 
     def scored(self, out_of_fold: bool = False) -> pd.DataFrame:
         """Return all candidate pairs of both whole catalogs: left_id, right_id, probability.
@@ -353,7 +363,9 @@ class CatalogLinker:
         `out_of_fold`: a labelled pair has the probability by models that did not see its label, as evaluation needs.
         """
         every, _ = self.space.pairs(np.empty(0, np.int64), np.empty(0, np.int64))
-        probability = self._probability(self._scores(every))
+        if self._candidates_second is None:
+            self._candidates_second = self._scores(every, np.arange(len(every)))
+        probability = self._probability(self._candidates_second)
         if out_of_fold:
             at, known_at = self._labelled_among(every)
             probability[at] = self.out_of_fold["probability"].to_numpy()[known_at]

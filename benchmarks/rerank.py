@@ -28,7 +28,8 @@ from shelfwise.matching.index import CatalogIndex
 from shelfwise.matching.matcher import Matcher
 from shelfwise.matching.rerank import CrossEncoderModel, CrossTraining, RerankConfig, Reranker, train_cross_encoder
 
-BASE_PAIRS, BASE_RATE = 12_000, 5e-5  # a base is larger and slower, and knows something already
+HELD_OUT = 2_000  # lines at most
+BASE_PAIRS, BASE_RATE = 4_000, 5e-5  # a base is larger and slower, and knows something already
 
 
 def top1_of(matcher: Matcher, index: CatalogIndex, lines: pd.DataFrame) -> tuple[dict[str, float], float]:
@@ -62,13 +63,14 @@ def run(folder: Path, bases: Sequence[str], models: Sequence[str], epochs: int) 
     head = about("rerank")
     use_two_cores()
     case = read_case(folder)
+    lines = case.lines.sample(min(HELD_OUT, len(case.lines)), random_state=0)
     say("fitting the matcher")
     matcher, index, pairs, valid = fit_shelfwise(case)
-    top1_of(matcher, index, case.lines.head(1))  # what is compiled at the first line
-    without, seconds = top1_of(matcher, index, case.lines)
+    top1_of(matcher, index, lines.head(1))  # what is compiled at the first line
+    without, seconds = top1_of(matcher, index, lines)
     tried: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="shelfwise-rerank-") as scratch:
-        for number, base in enumerate([None, *bases]):
+        for number, base in enumerate([None] * (epochs > 0) + [*bases]):
             config = CrossTraining(epochs=epochs)
             if base is not None:
                 config = replace(config, base=base, max_pairs=BASE_PAIRS, learning_rate=BASE_RATE, epochs=1)
@@ -76,15 +78,15 @@ def run(folder: Path, bases: Sequence[str], models: Sequence[str], epochs: int) 
             say(f"training a cross-encoder {label}")
             place = Path(scratch) / str(number)
             trained = train_cross_encoder(pairs, place, config, _progress)
-            tried[label] = {"training": trained, **measure(place, matcher, index, valid, case.lines)}
+            tried[label] = {"training": trained, **measure(place, matcher, index, valid, lines)}
             _tell(label, tried[label])
         for model in models:
-            tried[Path(model).name] = measure(model, matcher, index, valid, case.lines)
+            tried[Path(model).name] = measure(model, matcher, index, valid, lines)
             _tell(Path(model).name, tried[Path(model).name])
     return head | {
         "data": folder.resolve().name,
-        "lines": len(case.lines),
-        "without": without | {"lines_per_second": len(case.lines) / seconds},
+        "lines": len(lines),
+        "without": without | {"lines_per_second": len(lines) / seconds},
         "tried": tried,
         "peak_mb": peak_mb(),
     }
@@ -109,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, metavar="DIR")
     parser.add_argument("--base", action="append", help="Hugging Face id or local path to train on top of")
     parser.add_argument("--model", action="append", default=[], help="a cross-encoder to use as it is")
-    parser.add_argument("--epochs", type=int, default=2, help="of training from scratch")
+    parser.add_argument("--epochs", type=int, default=2, help="of training from scratch; 0: not at all")
     given = parser.parse_args(argv)
     default = encoder_path()
     bases = given.base if given.base is not None else ([str(default)] if default is not None else [])

@@ -109,6 +109,33 @@ class TestCertify:
         assert broken["clusters"] <= 0.1 * 300
         assert broken["none"] > 0.1 * 300
 
+    @pytest.mark.parametrize("together", [0.5, 1.0])
+    def test_the_bound_holds_in_repeated_draws_of_uneven_clusters(self, together):
+        """200 draws of 1,500 products with one to thirty lines each, which share their scores in part and, with
+        probability `together`, their luck: the precision promised at 95 % confidence is the true one in 95 % of them.
+        """
+        goal = Goal(precision=0.95, confidence=0.95)
+
+        def draw(rng, n):
+            product = np.repeat(np.arange(n), np.minimum(rng.geometric(0.35, n), 30))
+            score = 0.7 * rng.random(n)[product] + 0.3 * rng.random(len(product))
+            shared = rng.random(len(product)) < together
+            luck = np.where(shared, rng.random(n)[product], rng.random(len(product)))
+            return product, score, luck < probability(score)
+
+        _, scores, _ = draw(np.random.default_rng(99), 300_000)
+        scores = np.sort(scores)[::-1]
+        precision = np.cumsum(probability(scores)) / np.arange(1, len(scores) + 1)
+        broken, found = 0, 0
+        for seed in range(200):
+            product, score, right = draw(np.random.default_rng(seed), 1500)
+            threshold = certify(score, right, goal, {"product": product}).threshold
+            if threshold is not None:
+                found += 1
+                broken += precision[np.searchsorted(-scores, -threshold, side="right") - 1] < goal.precision
+        assert found > 100, "a promise that is never made holds too"
+        assert broken <= 0.05 * 200
+
     def test_it_covers_what_can_be_covered(self):
         rng = np.random.default_rng(5)
         score = rng.random(20_000)

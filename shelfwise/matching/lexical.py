@@ -21,6 +21,7 @@ from scipy import sparse
 from shelfwise.text import normalise
 
 MAX_CHARS = 400  # of a title, as far as comparing goes: a title of a million characters costs no more than this
+BLOCK = 16_384  # texts whose n-grams are worked on at a time, which bounds the memory
 _SEPARATOR = 0x1F  # cannot occur in a normal form: control characters are removed there
 
 
@@ -61,6 +62,20 @@ class UnitRows:
         owner = np.repeat(np.arange(matrix.shape[0]), np.diff(starts))
         length = np.sqrt(np.bincount(owner, weight[terms].astype(np.float64) ** 2, minlength=matrix.shape[0]))
         return cls(starts, terms, (1 / np.maximum(length, 1e-9)).astype(np.float32), weight)
+
+    @classmethod
+    def joined(cls, parts: Sequence[UnitRows]) -> UnitRows:
+        """Return rows of equal terms below each other; at least one part."""
+        if len(parts) == 1:
+            return parts[0]
+        ends = np.cumsum([0, *(len(part.terms) for part in parts)])
+        starts = [part.starts[:-1] + end for part, end in zip(parts, ends[:-1], strict=True)]
+        return cls(
+            np.concatenate([*starts, ends[-1:]]).astype(parts[0].starts.dtype),
+            np.concatenate([part.terms for part in parts]),
+            np.concatenate([part.scale for part in parts]),
+            parts[0].weight,
+        )
 
     def __len__(self) -> int:
         return len(self.scale)
@@ -123,8 +138,12 @@ class NgramVectorizer:
 
     def rows(self, normal_forms: Sequence[str]) -> UnitRows:
         """Return the same rows without a weight per entry."""
-        documents, codes = self._occurrences(normal_forms)
-        return _unit_rows(len(normal_forms), documents, codes, self.terms, self.idf, self.unknown_idf)
+        parts = []
+        for start in range(0, max(len(normal_forms), 1), BLOCK):
+            part = normal_forms[start : start + BLOCK]
+            documents, codes = self._occurrences(part)
+            parts.append(_unit_rows(len(part), documents, codes, self.terms, self.idf, self.unknown_idf))
+        return UnitRows.joined(parts)
 
     def _occurrences(self, normal_forms: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Return (document, n-gram code) of every n-gram occurrence."""

@@ -89,6 +89,18 @@ def test_a_million_characters_are_cut():
     assert comparable(["", "\x00"]) == ["", ""]
 
 
+def test_rows_do_not_depend_on_how_many_are_made_at_a_time(monkeypatch):
+    forms = comparable([*catalog()["title"].head(50), "", "zzz unknown"])
+    vectorizer = NgramVectorizer().fit(forms[:40])
+    whole = vectorizer.rows(forms)
+    monkeypatch.setattr("shelfwise.matching.lexical.BLOCK", 7)
+    parts = vectorizer.rows(forms)
+    for one, other in zip(vars(parts).values(), vars(whole).values(), strict=True):
+        np.testing.assert_array_equal(one, other)
+        assert one.dtype == other.dtype
+    assert len(vectorizer.rows([])) == 0
+
+
 def test_distinct_and_pair_dots():
     keys = np.array([5, 1, 5, 3, 1])
     assert distinct(keys).tolist() == [1, 3, 5]

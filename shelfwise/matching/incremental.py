@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from shelfwise.matching.index import CatalogIndex
     from shelfwise.matching.vectors import Vectors
 
+FEW_NAMES = 0.02  # of all names are read and embedded in the time it takes to look for them among all
 MOST_DRIFT = 0.1  # vectors added to and gone from a graph, as a share of it, from which on it is built again
 
 
@@ -59,21 +60,26 @@ class Kept:
     def of(cls, earlier: CatalogIndex, products: pd.DataFrame, names: pd.DataFrame) -> Kept:
         """Compare the tables, whose columns are those of the index."""
         n = len(products)
-        rows = rows_of(earlier.products["product_id"], products["product_id"])
+        rows = rows_of(earlier.ids, products["product_id"])
         titles = same_rows(rows, earlier.products, products, ["title"])
         named = same_rows(rows, earlier.names, names.iloc[:n], ["name"])
         source = np.concatenate([named, np.full(len(names) - n, -1)])
-        asked = np.flatnonzero(source < 0)
-        source[asked] = rows_of_texts(earlier.names["name"].tolist(), names["name"].iloc[asked].tolist())
+        # Past lines are among the past lines. All names are gone through only where that is less work than reading
+        # the new ones, as when all ids have changed.
+        for start, few in ((len(earlier.products), 0.0), (0, FEW_NAMES)):
+            asked = np.flatnonzero(source < 0)
+            if len(asked) > few * len(earlier.names):
+                found = rows_of_texts(earlier.names["name"].iloc[start:].tolist(), names["name"].iloc[asked].tolist())
+                source[asked] = np.where(found >= 0, found + start, -1)
         known, new = int((rows >= 0).sum()), int((source < 0).sum())
         same = int((same_rows(rows, earlier.products, products, list(products.columns)) >= 0).sum())
         change = Change(n - known, known - same, len(earlier.products) - known, new, len(names) - new)
         return cls(rows, titles, named, source, change)
 
 
-def rows_of(before: pd.Series, now: pd.Series) -> np.ndarray:
+def rows_of(before: pd.Index, now: pd.Series) -> np.ndarray:
     """Return for each id its row in `before`, which holds no id twice, and -1 where there is none."""
-    return pd.Index(before).get_indexer(pd.Index(now)).astype(np.int64)
+    return before.get_indexer(pd.Index(now)).astype(np.int64)
 
 
 def same_rows(rows: np.ndarray, before: pd.DataFrame, now: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:

@@ -20,6 +20,7 @@ import json
 from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -98,7 +99,7 @@ class Candidates:
         return Candidates(n_lines=self.n_lines, forms=self.forms, read=self.read, **arrays)
 
 
-def catalog_names(products: pd.DataFrame, earlier: CatalogIndex | None = None) -> list[str]:
+def catalog_names(products: pd.DataFrame, earlier: CatalogIndex | None = None) -> Sequence[str]:
     """Return the searchable catalog name of each product: its title, with brand and size where the title lacks them.
 
     `earlier`: an index over names that were made here; those of products with the same title, brand and size are taken
@@ -106,10 +107,14 @@ def catalog_names(products: pd.DataFrame, earlier: CatalogIndex | None = None) -
     """
     if earlier is not None:
         products = products.reindex(columns=list(PRODUCT_COLUMNS))
-        rows = rows_of(earlier.products["product_id"], products["product_id"])
-        rows = same_rows(rows, earlier.products, products, ["title", "brand", "size"])
-        known = earlier.names["name"].iloc[: len(earlier.products)].tolist()
-        return _taken_texts(known, rows, catalog_names(products[rows < 0]))
+        rows = same_rows(
+            rows_of(earlier.ids, products["product_id"]), earlier.products, products, ["title", "brand", "size"]
+        )
+        # Taken as a column: lists of so many strings would take longer than all the rest.
+        taken = earlier.names["name"].iloc[np.maximum(rows, 0)] if len(earlier.names) else products["title"].copy()
+        new = np.flatnonzero(rows < 0)
+        taken.iloc[new] = catalog_names(products.iloc[new])
+        return taken.array
     titles = _text(products, "title")
     forms = comparable(titles)
     names = list(titles)
@@ -141,7 +146,7 @@ def product_names(
     )
     if positives is None or positives.empty:
         return catalog
-    known = positives[rows_of(catalog["product_id"], positives["product_id"]) >= 0]
+    known = positives[rows_of(pd.Index(catalog["product_id"]), positives["product_id"]) >= 0]
     known = known.sort_values(["product_id", "vendor_id", "vendor_title"], kind="stable")
     aliases = pd.DataFrame(
         {
@@ -236,6 +241,11 @@ class CatalogIndex:
         made._build_vectors((self, kept.named))
         return made
 
+    @cached_property
+    def ids(self) -> pd.Index:
+        """The products' ids, to look up their positions."""
+        return pd.Index(self.products["product_id"])
+
     # ---- derived arrays ---------------------------------------------------------------------------------------
 
     def _prepare(
@@ -247,7 +257,7 @@ class CatalogIndex:
         """
         n = len(self.products)
         self.name_product = np.arange(len(self.names), dtype=np.int32)  # the catalog names stand first
-        self.name_product[n:] = rows_of(self.products["product_id"], self.names["product_id"].iloc[n:])
+        self.name_product[n:] = rows_of(self.ids, self.names["product_id"].iloc[n:])
         if (self.name_product[n:] < 0).any():
             raise ValueError("there are names of products that are not in the catalog")
         self.forms, self.title_forms, self._plain_titles = forms, forms[:n], plain_titles
@@ -374,7 +384,7 @@ class CatalogIndex:
 
     def positions(self, product_ids: Sequence[str | None]) -> np.ndarray:
         """Return positions in `products`, -1 for an id that is null or unknown."""
-        return rows_of(self.products["product_id"], pd.Series(product_ids, dtype=object))
+        return rows_of(self.ids, pd.Series(product_ids, dtype=object))
 
     def retrieve(
         self,

@@ -100,16 +100,15 @@ class Spelling:
     def _look_up(self, word: str) -> tuple[int, ...]:
         found = self._pieces(word)
         if not found and word.isalpha() and len(word) >= 3:
-            tables = self.tables
-            found = self._columns(tables.skeletons.get(skeleton(word), ())) if len(skeleton(word)) >= 3 else set()
+            tables, bones = self.tables, skeleton(word)
+            alike = [*tables.skeletons.get(bones, ())] if len(bones) >= 3 else []
             if len(word) >= 4:
-                found |= self._columns(tables.deleted.get(word, ()))
+                alike += tables.deleted.get(word, ())
+            if len(word) >= 5:
                 for shorter in _deletions(word):
-                    if len(shorter) >= 4:
-                        found |= self._columns((shorter,))
-                        found |= self._columns(tables.deleted.get(shorter, ()))
-            if not found:
-                found = self._columns(tables.prefixes.get(word, ()))
+                    alike.append(shorter)
+                    alike += tables.deleted.get(shorter, ())
+            found = self._columns(alike) or self._columns(tables.prefixes.get(word, ()))
         return tuple(sorted(found)) if len(found) <= MOST else ()
 
     def _columns(self, words: Iterable[str]) -> set[int]:

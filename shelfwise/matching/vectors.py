@@ -37,10 +37,12 @@ class Vectors:
     def taken(self, source: np.ndarray, new: np.ndarray) -> Vectors:
         """Return the vectors at `source`, and those of `new` in their order where `source` is -1."""
         added = Vectors.of(np.asarray(new, np.float32).reshape(-1, self.shape[1]))
-        old, codes = source >= 0, np.empty((len(source), self.shape[1]), np.int8)
-        scale = np.empty(len(source), np.float32)
-        codes[old], scale[old] = self.codes[source[old]], self.scale[source[old]]
-        codes[~old], scale[~old] = added.codes, added.scale
+        if not len(self):
+            return added
+        codes = np.empty((len(source), self.shape[1]), np.int8)
+        np.take(self.codes, source, axis=0, out=codes, mode="clip")  # the first one for -1, and then what is new
+        scale = np.take(self.scale, source, mode="clip")
+        codes[source < 0], scale[source < 0] = added.codes, added.scale
         return Vectors(codes, scale)
 
     def scores(self, queries: np.ndarray, line: np.ndarray, row: np.ndarray) -> np.ndarray:

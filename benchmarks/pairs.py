@@ -256,7 +256,8 @@ def baseline(
     called = of(test) >= threshold
     measured = f1(float((called & (test["label"] == 1)).sum()), float(called.sum()), float(test["label"].sum()))
     compared = scored.assign(probability=of(scored))
-    keep = linked(compared, threshold, best_way(compared, source.of("train", "valid"), threshold))
+    way, cut = best_way(compared, source.of("train", "valid"), threshold)
+    keep = linked(compared, cut, way)
     return {
         "pair_f1": measured["f1"],
         "precision": measured["precision"],
@@ -278,8 +279,8 @@ def measure_seed(source: Source, seed: int) -> tuple[CatalogLinker, dict[str, An
     test = source.of("test")
     probability = linker.predict(test[["left_id", "right_id"]])
     scored = linker.scored(out_of_fold=True)
-    way = best_way(scored, source.of("train", "valid"), linker.threshold)
-    links = scored.iloc[linked(scored, linker.threshold, way)]
+    way, cut = best_way(scored, source.of("train", "valid"), linker.threshold)
+    links = scored.iloc[linked(scored, cut, way)]
     seconds = time.perf_counter() - began[0]
     called = probability >= linker.threshold
     counted = f1(float((called & (test["label"] == 1)).sum()), float(called.sum()), float(test["label"].sum()))
@@ -294,6 +295,7 @@ def measure_seed(source: Source, seed: int) -> tuple[CatalogLinker, dict[str, An
         **end_to_end(links, source),
         **{f"end_to_end_{name}_f1": end_to_end(some, source)["end_to_end_f1"] for name, some in others.items()},
         "links": way,
+        "links_from": cut,
         **top(scored, source),
         "seconds": seconds,
         "cpu_seconds": time.process_time() - began[1],

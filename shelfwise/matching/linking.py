@@ -41,6 +41,7 @@ NAME_COLUMNS = ("name", "title", "product_name", "product_title")
 PRICE = "price"
 # How often a record may take part in a link: once on either side, each left (right) record once, any number of times.
 WAYS = ONE_TO_ONE, LEFT_ONCE, RIGHT_ONCE, MANY = "one to one", "left once", "right once", "many to many"
+CUTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # see `best_way`
 APART = 0.8  # of the records that the best column tells apart, a column of names does at least so many
 _KNOWN = "name_mean", "name_ngrams_both"  # what the word regression is told of the pair besides its words
 _KNOWN_SCALE = 6.0  # so that the penalty on their weights is about that on the words'
@@ -384,7 +385,8 @@ class CatalogLinker:
 
         All candidate pairs from `threshold` on (default: the fitted one). `one_to_one`: a record takes part in one link
         at most (`choose`); False: in any number; None: whichever of `WAYS` the labelled pairs bear out (`best_way`), as
-        a shop may list one product twice. `scored`: the pairs to choose from, default `scored()`.
+        a shop may list one product twice, from the score that goes with it. `scored`: the pairs to choose from, default
+        `scored()`.
         """
         pairs = self.scored() if scored is None else scored
         least = self.threshold if threshold is None else threshold
@@ -392,7 +394,8 @@ class CatalogLinker:
             known = self.out_of_fold
             ids = self.left_ids[known["left"].to_numpy()], self.right_ids[known["right"].to_numpy()]
             labelled = pd.DataFrame({"left_id": ids[0], "right_id": ids[1], "label": known["label"].to_numpy()})
-            way = best_way(self.scored(out_of_fold=True) if scored is None else scored, labelled, least)
+            way, cut = best_way(self.scored(out_of_fold=True) if scored is None else scored, labelled, least)
+            least = cut if threshold is None else threshold
         else:
             way = ONE_TO_ONE if one_to_one else MANY
         return pairs.iloc[linked(pairs, least, way)].sort_values(
@@ -585,17 +588,30 @@ def linked(scored: pd.DataFrame, threshold: float, way: str) -> np.ndarray:
     return keep
 
 
-def best_way(scored: pd.DataFrame, labelled: pd.DataFrame, threshold: float) -> str:
-    """Return in which of `WAYS` links have the best F1 on the labelled pairs (left_id, right_id, label); of equal ones
-    the strictest. `scored`: with probabilities by models that did not see those labels.
+def best_way(scored: pd.DataFrame, labelled: pd.DataFrame, threshold: float) -> tuple[str, float]:
+    """Return in which of `WAYS` and from which score on links have the best F1 by the labelled pairs (left_id,
+    right_id, label); of equal ones `threshold` itself and the strictest way.
+
+    Wrong are links that were labelled so, and those of a record with a known match to another than that: pairs worth
+    labelling are the likely ones, so that without the others any number of links would seem right. `scored`: with
+    probabilities by models that did not see the labels. Scores looked at are `threshold` and those from `CUTS` on
+    the way from it to the highest.
     """
-    label = labelled.drop_duplicates(["left_id", "right_id"]).set_index(["left_id", "right_id"])["label"]
+    labelled = labelled.drop_duplicates(["left_id", "right_id"])
+    matches = labelled[labelled["label"] == 1]
+    told = labelled.set_index(["left_id", "right_id"])["label"].reindex(
+        pd.MultiIndex.from_frame(scored[["left_id", "right_id"]])
+    )
+    right = told.eq(1).to_numpy()
+    counts = told.notna().to_numpy() | scored["left_id"].isin(set(matches["left_id"])).to_numpy()
+    counts |= scored["right_id"].isin(set(matches["right_id"])).to_numpy()
+    top = float(scored["probability"].max()) if len(scored) else threshold
     found = {}
-    for way in WAYS:
-        links = scored.iloc[linked(scored, threshold, way)]
-        told = label.reindex(pd.MultiIndex.from_frame(links[["left_id", "right_id"]])).dropna()
-        found[way] = 2 * float(told.sum()) / max(len(told) + float(label.sum()), 1.0)
-    return max(WAYS, key=lambda way: found[way])
+    for cut in (threshold + share * max(top - threshold, 0.0) for share in CUTS):
+        for way in WAYS:
+            links = linked(scored, cut, way)
+            found[way, cut] = 2 * float(right[links].sum()) / max(float(counts[links].sum()) + len(matches), 1.0)
+    return max(found, key=lambda one: found[one])
 
 
 def _known(features: np.ndarray, names: Sequence[str]) -> np.ndarray:

@@ -302,10 +302,16 @@ def test_labelled_pairs_say_how_often_a_record_may_be_linked():
     assert linked(scored, 0.5, ONE_TO_ONE).tolist() == [0, 2]
     assert linked(scored, 0.5, RIGHT_ONCE).tolist() == [0, 1, 2]
     assert linked(scored, 0.5, MANY).tolist() == [0, 1, 2, 3]
-    assert best_way(scored, keys.assign(label=[1, 1, 1, 0, 0]), 0.5) == RIGHT_ONCE
-    assert best_way(scored, keys.assign(label=[1, 1, 1, 1, 0]), 0.5) == MANY
-    assert best_way(scored, keys.assign(label=[1, 0, 1, 0, 0]), 0.5) == ONE_TO_ONE
-    assert best_way(scored, keys.iloc[:1].assign(label=1), 0.5) == ONE_TO_ONE, "of equal ones the strictest"
+    assert best_way(scored, keys.assign(label=[1, 1, 1, 0, 0]), 0.5) == (RIGHT_ONCE, 0.5)
+    assert best_way(scored, keys.assign(label=[1, 1, 1, 1, 0]), 0.5) == (MANY, 0.5)
+    assert best_way(scored, keys.assign(label=[1, 0, 1, 0, 0]), 0.5) == (ONE_TO_ONE, 0.5)
+    # Not labelled, but x and y1 have a match each, which is another.
+    assert best_way(scored, keys.iloc[[0, 2]].assign(label=1), 0.5) == (ONE_TO_ONE, 0.5), "of equal ones the strictest"
+    way, cut = best_way(scored, keys.assign(label=[1, 0, 1, 0, 1]), 0.05)
+    assert (way, cut) == (ONE_TO_ONE, 0.05)
+    surer = best_way(scored.assign(probability=[0.9, 0.2, 0.3, 0.2, 0.2]), keys.assign(label=[1, 0, 0, 0, 0]), 0.1)
+    assert surer[0] == ONE_TO_ONE
+    assert 0.3 < surer[1] <= 0.9
 
 
 def test_the_cut_has_the_best_f1_and_never_splits_equal_scores():

@@ -20,6 +20,7 @@ from shelfwise.matching.index import Candidates, CatalogIndex
 from shelfwise.matching.lexical import WordMatrix, comparable, csr, pair_dots
 from shelfwise.matching.quantities import BARE, DIMENSIONS, PACK, quantities
 from shelfwise.matching.reading import Read
+from shelfwise.matching.strokes import ALL, FOUND, LOST, SHORTENED, SLIPS, SPARE
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,20 @@ FEATURES: tuple[Feature, ...] = (
     Feature("partial", "rapidfuzz partial ratio with the catalog title, both without spaces (0..1)", "+", SPELLING),
     Feature("jaro_winkler", "Jaro-Winkler similarity with the catalog title", "+", SPELLING),
     Feature(
+        "keystrokes",
+        "fewest keystrokes from the catalog title to the line, its words in any order: 1 for each word lost, letter "
+        "mistyped and spare letter, 0.4 for each word shortened",
+        "-",
+        SPELLING,
+    ),
+    Feature("slips", "of these keystrokes, letters mistyped in words that both hold", "-", SPELLING),
+    Feature("spare_letters", "of these, letters of the line that no word of the title explains", "-", WORDS),
+    Feature("words_shortened", "words of the title that the line holds shortened", "-", SPELLING),
+    Feature("words_lost", "words of the title that the line does not hold in any form", "-", WORDS),
+    Feature(
+        "words_found", "share of the title's words (weighted by rarity) that the line holds in any form", "+", WORDS
+    ),
+    Feature(
         "alias_sort", "rapidfuzz token sort ratio with the most similar alias (0..1), 0 without one", "+", PAST_LINES
     ),
     Feature("exact_title", "the normal forms of line and catalog title are equal", "+", SPELLING),
@@ -142,6 +157,8 @@ FEATURES: tuple[Feature, ...] = (
     Feature("encoder_gap", "encoder less that of the best rival", "+", MEANING),
     Feature("names_gap", "line_in_names less that of the best rival", "+", WORDS),
     Feature("sort_gap", "token_sort less that of the best rival", "+", SPELLING),
+    Feature("keystrokes_gap", "keystrokes less those of the rival with the fewest", "-", SPELLING),
+    Feature("keystrokes_rank", "rank by keystrokes, the fewest first", "-", SPELLING),
     Feature("set_gap", "token_set less that of the best rival", "+", SPELLING),
     Feature("missing_gap", "missing_in_line less that of the best (smallest) rival", "-", WORDS),
     Feature("word_gap", "word_cosine less that of the best rival", "+", WORDS),
@@ -159,6 +176,14 @@ FEATURE_NAMES = tuple(feature.name for feature in FEATURES)
 GROUP_NAMES = tuple(GROUPS)
 GROUP_OF_FEATURE = np.array([GROUP_NAMES.index(feature.group) for feature in FEATURES])
 
+STROKES = {
+    "keystrokes": ALL,
+    "slips": SLIPS,
+    "spare_letters": SPARE,
+    "words_shortened": SHORTENED,
+    "words_lost": LOST,
+    "words_found": FOUND,
+}
 _UNIT = re.compile(r"\d+(?:\.\d+)?[a-z]{1,3}$")
 USUAL_DROP, USUAL_EXTRA = 0.3, 0.2  # shares of words left out and added, where no past line tells
 PRIOR = 4.0  # past lines that these shares weigh as much as
@@ -373,6 +398,8 @@ class FeatureMaker:
         out["exact_alias"][has] = by_line[line[has]] == _objects([self.index.forms[a] for a in alias.tolist()])
         lengths = np.array([len(form) for form in found.forms], np.float32)[found.line]
         title_lengths = self.lengths[found.product]
+        for name, column in STROKES.items():
+            out[name] = found.strokes[:, column]
         longer = np.maximum(np.maximum(lengths, title_lengths), 1)
         out["length_ratio"] = np.minimum(lengths, title_lengths) / longer
 
@@ -413,6 +440,8 @@ class FeatureMaker:
         out["title_gap"] = gap_to_rival(line, found.title)
         out["names_gap"] = gap_to_rival(line, out["line_in_names"])
         out["sort_gap"] = gap_to_rival(line, out["token_sort"])
+        out["keystrokes_gap"] = -gap_to_rival(line, -out["keystrokes"])
+        out["keystrokes_rank"] = _ranks(line, -out["keystrokes"])
         out["set_gap"] = gap_to_rival(line, out["token_set"])
         out["missing_gap"] = -gap_to_rival(line, -out["missing_in_line"])
         out["word_gap"] = gap_to_rival(line, found.word)

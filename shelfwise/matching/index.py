@@ -10,8 +10,9 @@ A product is known by its catalog title and by the lines vendors used for it in 
 The arms look at the rarest terms of a line first and stop at `postings` entries of the inverted index: the common ones
 cost most and say least, and what they would have told is put right by the exact scores afterwards.
 
-Each arm proposes names; names are folded into products, the union is scored by every arm exactly, and the best by the
-fused score stay. Product and line text enter in the normal form of `shelfwise.text` only.
+Each arm proposes names; names are folded into products, the union is scored by every arm and by pairs of characters
+exactly, the best by the fused score are compared keystroke by keystroke (`strokes`), and the best by either stay.
+Product and line text enter in the normal form of `shelfwise.text` only.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from scipy import sparse
 from shelfwise.matching.incremental import MOST_DRIFT, Change, Drift, Kept, rows_of, rows_of_texts, same_rows
 from shelfwise.matching.lexical import Lexical, UnitRows, WordMatrix, comparable, csr, distinct
 from shelfwise.matching.reading import Read, Reader
+from shelfwise.matching.strokes import ALL, Strokes, coded
 from shelfwise.matching.vectors import Vectors
 
 PRODUCT_COLUMNS = ("product_id", "title", "brand", "category", "price", "size")
@@ -50,15 +52,17 @@ class Encoder(Protocol):
 class IndexConfig:
     """How the index searches. Depths are numbers of names per line and arm, `candidates` of products per line.
 
-    `postings`: entries of the inverted index that are read per line. `exact_below`: names up to which FAISS searches
-    exactly; above, with the recall wanted on a sample of names.
+    `compared`: products per line whose titles are compared with it keystroke by keystroke, from which the candidates
+    are taken. `postings`: entries of the inverted index that are read per line. `exact_below`: names up to which FAISS
+    searches exactly; above, with the recall wanted on a sample of names.
     """
 
-    title_depth: int = 30
+    title_depth: int = 50
     word_depth: int = 25
     alias_depth: int = 30
     encoder_depth: int = 20  # 0: no arm of its own
-    candidates: int = 12
+    candidates: int = 10
+    compared: int = 16
     postings: int = 8_000
     word_postings: int = 10_000
     exact_below: int = 50_000
@@ -75,7 +79,7 @@ class Candidates:
     `line` and `product` are positions (in the batch, in `CatalogIndex.products`); `alias` is the position of the
     product's alias that is most like the line, -1 where it has none. Scores: `title`, `alias_score`, `word`,
     `encoder` (NaN where there is no encoder), each a cosine; `fused` is what they were cut by. `forms` are the lines'
-    normal forms, `read` what was read in them.
+    normal forms, `read` what was read in them, `strokes` what `Strokes.compare` says of line and catalog title.
     """
 
     n_lines: int
@@ -89,12 +93,13 @@ class Candidates:
     fused: np.ndarray
     forms: list[str]
     read: Read
+    strokes: np.ndarray
 
     def take(self, keep: np.ndarray) -> Candidates:
         """Return the entries at `keep` (positions or mask)."""
         arrays = {
             name: getattr(self, name)[keep]
-            for name in ("line", "product", "alias", "title", "alias_score", "word", "encoder", "fused")
+            for name in ("line", "product", "alias", "title", "alias_score", "word", "encoder", "fused", "strokes")
         }
         return Candidates(n_lines=self.n_lines, forms=self.forms, read=self.read, **arrays)
 
@@ -188,6 +193,7 @@ class CatalogIndex:
     embeddings: Vectors | None = None
     stats: dict[str, Any] = field(default_factory=dict)
     feature_maker: Any = field(default=None, repr=False, compare=False)  # see `FeatureMaker.of`
+    strokes: Any = field(default=None, repr=False, compare=False)  # see `Strokes.of`
     checked: Any = field(default=None, repr=False, compare=False)  # the encoder that made the embeddings, once known
     change: Change | None = field(default=None, compare=False)  # what `updated` found
     vectors: Any = field(default=None, repr=False, compare=False)
@@ -422,13 +428,21 @@ class CatalogIndex:
             by_alias = self.embeddings.scores(embeddings, line[has], alias[has])
             encoder[has] = np.maximum(encoder[has], by_alias)
         word = self.title_words.dots(words, line, product)
-        fused = np.maximum(title, alias_score) + 0.5 * title + word + 0.5 * np.nan_to_num(encoder)
-        found = Candidates(len(titles), line, product, alias, title, alias_score, word, encoder, fused, forms, read)
-        order = np.lexsort((product, -fused, line))
-        kept = rank_within(line[order]) < k
-        if also is not None:
-            kept |= product[order] == also[line[order]]
-        return found.take(np.sort(order[kept]))
+        strokes, lines = Strokes.of(self), coded(forms)
+        pairs = strokes.cosines(lines, line, product)
+        fused = 0.6 * np.maximum(title, alias_score) + 1.25 * pairs + 0.65 * word + 0.3 * np.nan_to_num(encoder)
+        asked_for = np.zeros(len(line), bool) if also is None else product == also[line]
+        rank = ranks_by(line, -fused, product)
+        kept = np.flatnonzero((rank < max(k, self.config.compared)) | asked_for)
+        line, product, rank = line[kept], product[kept], rank[kept]
+        compared = strokes.compare(lines, line, product)
+        found = Candidates(
+            len(titles), line, product, alias[kept], title[kept], alias_score[kept], word[kept], encoder[kept],
+            fused[kept], forms, read, compared,
+        )  # fmt: skip
+        # By the better of two ranks: what the scores put first, and, half as many, what needs the fewest keystrokes.
+        either = np.minimum(rank, 2 * ranks_by(line, compared[:, ALL], rank) + 0.5)
+        return found.take(np.flatnonzero((ranks_by(line, either, rank) < k) | asked_for[kept]))
 
     def read(self, titles: Sequence[str]) -> tuple[list[str], sparse.csr_matrix, Read, sparse.csr_matrix]:
         """Return normal forms, n-gram rows, what was read in them, and word rows of titles, as the arms take them."""
@@ -480,6 +494,14 @@ def rank_within(sorted_groups: np.ndarray) -> np.ndarray:
         return np.empty(0, np.int64)
     starts = np.flatnonzero(np.concatenate([[True], sorted_groups[1:] != sorted_groups[:-1]]))
     return np.arange(n) - np.repeat(starts, np.diff(np.append(starts, n)))
+
+
+def ranks_by(line: np.ndarray, value: np.ndarray, then: np.ndarray) -> np.ndarray:
+    """Return the rank of each entry in its line by ascending value, equal values by `then`."""
+    order = np.lexsort((then, value, line))
+    out = np.empty(len(line), np.int64)
+    out[order] = rank_within(line[order])
+    return out
 
 
 def build_vectors(embeddings: np.ndarray, config: IndexConfig) -> tuple[Any, dict[str, Any]]:

@@ -141,7 +141,7 @@ TARGETS = (
     ),
     Target("… 100 changed", "incremental", "changes.100.slowest_seconds", "≤", 1, _seconds),
     Target("… 1,000 changed", "incremental", "changes.1000.slowest_seconds", "≤", 1, _seconds),
-    Target("… lines that match as after a full build", "incremental", "changes.1000.alike", "=", 1, _exact_share),
+    Target("… same matches as after a full build", "incremental", "changes.1000.alike_exact", "=", 1, _exact_share),
     Target("1,000,000 products: one line, 99th percentile", "speed_million", "one_line_p99_ms", "≤", 25, _milliseconds),
     Target("… memory with matcher and index loaded", "speed_million", "loaded_mb", "≤", 3072, _mb),
     Target("Abt-Buy, pair F1 on the test split", "pairs_abt_buy", "pair_f1", "≥", 0.95, _exact_share),
@@ -577,7 +577,8 @@ def _incremental(result: Result) -> str:
             _seconds(one["processor_seconds"]),
             _seconds(one["build_seconds"]),
             f"{one['times_as_fast']:,.1f}",
-            _percent(one["alike"]) + ("" if one["visible"] else "; **not visible**"),
+            _percent(one["alike_exact"]) + ("" if one["visible"] else "; **not visible**"),
+            _percent(one["alike"]),
         ]
         for size, one in result["changes"].items()
     ]
@@ -589,6 +590,7 @@ def _incremental(result: Result) -> str:
         "full build",
         "times as fast",
         "same matches",
+        "… with the search by vectors",
     ]
     return "\n\n".join(
         [
@@ -597,7 +599,8 @@ def _incremental(result: Result) -> str:
             f"learnt) of a catalog known by {result['names']:,} names; vectors: {result['vectors']}. From the new "
             "tables to the first line that is matched against them, median and slowest, beside a full build of the "
             "last of these catalogs in the same process. Same matches: lines whose products, scores and decisions are "
-            "those after the full build, bit for bit.",
+            "those after the full build, bit for bit; where vectors are searched through a graph, two graphs of one "
+            "catalog differ a little.",
             _table(header, rows),
         ]
     )

@@ -6,9 +6,10 @@ index wherever the text occurs there; only new texts are read and embedded. What
 is the index that a full build gives, and not only one that answers alike.
 
 The exception is a graph of embeddings (HNSW), which large catalogs search where the encoder has an arm of its own: it
-takes minutes to build and cannot forget a vector. An updated index keeps the graph, passes over the products it should
-not know any more, and searches the new ones beside it, exactly (`Drift`). Its answers differ from those of a new graph
-as two graphs differ: in what either approximates. After a change of a tenth of the catalog the graph is built again.
+takes longer to build than all the rest and cannot forget a vector. An updated index keeps the graph, passes over the
+products it should not know any more, and searches the new ones beside it, exactly (`Drift`). Its answers differ from
+those of a new graph as two graphs differ: in what either approximates. After a tenth of its vectors have come or gone
+the graph is built again.
 """
 
 from __future__ import annotations

@@ -40,7 +40,8 @@ from benchmarks.certified import Case, read_case
 from benchmarks.common import ROOT, about, child_environment, emit, last_object, peak_mb, plain, say, use_two_cores
 from benchmarks.rivals import RIVALS, Linked, Listed
 from shelfwise.matching.evaluate import intervals
-from shelfwise.matching.linking import best_cut, choose
+from shelfwise.matching.linking import best_cut, best_way
+from shelfwise.matching.linking import linked as links_of
 
 LIMIT = 300
 WITHHELD = 0.25
@@ -55,14 +56,15 @@ DONE, UNFINISHED, MISSING, FAILED = "done", "unfinished", "not installed", "fail
 
 
 def measure_links(source: pairs.Source, linked: Linked) -> dict[str, Any]:
-    """Return pair F1 on test, F1 over whole tables one record to one, and candidate recall."""
+    """Return pair F1 on test, F1 over whole tables (links as for Shelfwise, `best_way`), and candidate recall."""
     split, label = source.pairs["split"], source.pairs["label"].to_numpy()
     test, known = (split == "test").to_numpy(), split.isin(linked.cut_from).to_numpy()
     threshold, _ = best_cut(linked.labelled[known], label[known])
     called = linked.labelled[test] >= threshold
     measured = pairs.f1(float((called & (label[test] == 1)).sum()), float(called.sum()), float(label[test].sum()))
     scored = linked.candidates.rename(columns={"score": "probability"})
-    keep = choose(*(scored[c].to_numpy() for c in ("left_id", "right_id", "probability")), threshold, True)
+    way, cut = best_way(scored, source.pairs[known], threshold)
+    keep = links_of(scored, cut, way)
     best = scored.sort_values(["left_id", "probability", "right_id"], ascending=[True, False, True])
     matches = source.pairs[source.pairs["label"] == 1]
     return {

@@ -10,12 +10,15 @@ and lines of vendors (PriceRunner: and products) that nothing was fitted on are 
 
 The last line is one JSON object: for each set and target the certificate (threshold, lower bound, sample), then the
 measured precision of approved lines, and the share of lines with a product that were approved and right, beside the
-fixed scores; and the surest disagreements with the labels, for reading.
+fixed scores; and what the surest disagreements with the labels are (`about_disagreements`). The disagreements
+themselves go to the terminal, and to a file where `--disagreements` names one: lines of real data belong into no result
+that is kept with the project.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 import time
 from collections.abc import Sequence
@@ -33,7 +36,7 @@ from shelfwise.matching.decisions import APPROVED, Policy, Thresholds, guarantee
 from shelfwise.matching.evaluate import of_decisions
 from shelfwise.matching.guarantee import Goal, Guarantee, Sample
 from shelfwise.matching.index import CatalogIndex, embed_names, product_names
-from shelfwise.matching.lexical import Lexical
+from shelfwise.matching.lexical import Lexical, comparable
 from shelfwise.matching.matcher import Matcher, searched_titles
 from shelfwise.matching.pairs import make_pairs
 from shelfwise.matching.splits import hashed_share
@@ -41,8 +44,12 @@ from shelfwise.text import normalise
 
 TARGETS = (0.95, 0.99)
 WITHHELD = 0.25
-SHOWN = 40  # disagreements
+SHOWN, PRINTED = 40, 15  # disagreements
 SPLIT_SEED = 13
+NOWHERE = "(not in the catalog)"
+
+
+Found = tuple[dict[str, Any], list[dict[str, Any]]]  # what was measured, and the surest disagreements
 
 
 @dataclass
@@ -146,10 +153,33 @@ def disagreements(frame: pd.DataFrame, index: CatalogIndex, shown: int = SHOWN) 
             "score": row["score"],
             "line": row["title"],
             "found": str(titles[row["best"]]),
-            "label": str(titles[row["truth"]]) if row["truth"] >= 0 else "(not in the catalog)",
+            "label": str(titles[row["truth"]]) if row["truth"] >= 0 else NOWHERE,
         }
         for row in wrong.to_dict("records")
     ]
+
+
+def about_disagreements(wrong: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return how many there are; how many were to be found nowhere; in how many the line holds the model codes of what
+    was found and not those of its label, which speaks against the label; and the lowest score among them.
+    """
+    found = [holds_codes(one["line"], one["found"]) for one in wrong]
+    label = [holds_codes(one["line"], one["label"]) for one in wrong]
+    return {
+        "shown": len(wrong),
+        "not_in_catalog": sum(one["label"] == NOWHERE for one in wrong),
+        "codes_of_found_only": sum(a and not b for a, b in zip(found, label, strict=True)),
+        "lowest_score": min((one["score"] for one in wrong), default=None),
+    }
+
+
+def holds_codes(line: str, title: str) -> bool:
+    """Return whether a line holds all model codes (words of four letters or more with digits) of a title with some."""
+    form, other = comparable([line, title])
+    within = "".join(filter(str.isalnum, form))
+    codes = ["".join(filter(str.isalnum, word)) for word in other.split() if any(char.isdigit() for char in word)]
+    codes = [code for code in codes if len(code) >= 4]
+    return bool(codes) and all(code in within for code in codes)
 
 
 def over_folds(folds: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -176,7 +206,7 @@ def over_folds(folds: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return out
 
 
-def _run(case: Case, work: Path, lexical_only: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _run(case: Case, work: Path, lexical_only: bool) -> Found:
     began = time.monotonic()
     matcher, index, told = fit(case, work, lexical_only)
     frame = outcomes(matcher, index, case.lines)
@@ -194,7 +224,7 @@ def _say(found: dict[str, Any]) -> None:
         )
 
 
-def on_pricerunner(source: Path, work: Path, folds: int, lexical_only: bool) -> dict[str, Any]:
+def on_pricerunner(source: Path, work: Path, folds: int, lexical_only: bool) -> Found:
     """Return certified and measured precision for held-out fifths of the vendors."""
     parts, shown = [], []
     for fold in range(folds):
@@ -205,10 +235,10 @@ def on_pricerunner(source: Path, work: Path, folds: int, lexical_only: bool) -> 
         parts.append(found | {"about": told})
         shown += [{**one, "fold": fold} for one in wrong]
     shown.sort(key=lambda one: -one["score"])
-    return {"over_folds": over_folds(parts), "folds": parts, "disagreements": shown[:SHOWN]}
+    return {"over_folds": over_folds(parts), "folds": parts}, shown[:SHOWN]
 
 
-def on_synthetic(work: Path, products: int, lexical_only: bool) -> dict[str, Any]:
+def on_synthetic(work: Path, products: int, lexical_only: bool) -> Found:
     """Return certified and measured precision on the built-in catalog."""
     from shelfwise.synthetic import SyntheticConfig, generate
 
@@ -222,10 +252,10 @@ def on_synthetic(work: Path, products: int, lexical_only: bool) -> dict[str, Any
     truth = pd.concat([made.upload_truth[key] for key in made.uploads], ignore_index=True)
     lines["product_id"] = truth["product_id"].fillna("")
     found, wrong = _run(Case(made.products, made.mappings, lines), work, lexical_only)
-    return found | {"products": products, "mappings": len(made.mappings), "disagreements": wrong}
+    return found | {"products": products, "mappings": len(made.mappings)}, wrong
 
 
-def on_abt_buy(folder: Path) -> dict[str, Any]:
+def on_abt_buy(folder: Path) -> Found:
     """Return certified and measured precision of linking the two tables.
 
     The linker learns from the pairs of train and valid; its thresholds come from left records with a match there, by
@@ -262,11 +292,11 @@ def on_abt_buy(folder: Path) -> dict[str, Any]:
             "score": row["score"],
             "line": str(names[0][row["left_id"]]),
             "found": str(names[1].get(row["best"], "")),
-            "label": str(names[1][row["truth"]]) if row["has_match"] else "(not in the catalog)",
+            "label": str(names[1][row["truth"]]) if row["has_match"] else NOWHERE,
         }
         for row in wrong.to_dict("records")
     ]
-    return out | {"disagreements": shown}
+    return out, shown
 
 
 def _linked(scored: pd.DataFrame, truth: pd.Series) -> pd.DataFrame:
@@ -306,20 +336,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--products", type=int, default=80_000, help="of the synthetic catalog")
     parser.add_argument("--lexical", action="store_true", help="without an encoder")
+    parser.add_argument("--disagreements", type=Path, help="file for the surest disagreements with labels, as JSON")
     given = parser.parse_args(argv)
     result, data = about("certified"), given.data or data_folder()
+    kept: dict[str, list[dict[str, Any]]] = {}
     with tempfile.TemporaryDirectory(prefix="shelfwise-certified-") as scratch:
         for name in given.only or SETS:
             work = Path(scratch) / name
             work.mkdir()
             if name == "synthetic":
-                result[name] = on_synthetic(work, given.products, given.lexical)
+                made = on_synthetic(work, given.products, given.lexical)
             elif name == "pricerunner" and (data / "pricerunner" / "offers.csv").exists():
-                result[name] = on_pricerunner(data / "pricerunner", work, given.folds, given.lexical)
+                made = on_pricerunner(data / "pricerunner", work, given.folds, given.lexical)
             elif name == "abt_buy" and (data / "abt-buy" / "tableA.csv").exists():
-                result[name] = on_abt_buy(data / "abt-buy")
+                made = on_abt_buy(data / "abt-buy")
             else:
                 say(f"{name}: skipped, it is not in {data}")
+                continue
+            result[name] = made[0] | {"disagreements": about_disagreements(made[1])}
+            kept[name] = made[1]
+            for one in made[1][:PRINTED]:
+                say("  {score:.3f} {line} | found: {found} | label: {label}".format(**one))
+    if given.disagreements:
+        given.disagreements.write_text(json.dumps(kept, indent=2, ensure_ascii=False))
     emit(result | {"lexical_only": given.lexical, "peak_mb": peak_mb()})
     return 0
 

@@ -559,11 +559,15 @@ def _certified(result: Result) -> str:
             rows.append([f"{title}, {target[1:]} %", certified, *measured])
     header = ["target", "certified lower bound", "measured precision", "coverage of lines with a product"]
     text = "\n\n".join(["## Decisions with a guarantee", _table(header, rows)])
-    shown = (result.get("pricerunner") or {}).get("disagreements") or []
-    cells = [[str(one["line"]), str(one["found"]), str(one["label"]), _number(one["score"])] for one in shown[:15]]
-    if cells:
-        text += "\n\nThe surest disagreements with PriceRunner's labels:\n\n"
-        text += _table(["line", "found", "label", "score"], cells)
+    shown = (result.get("pricerunner") or {}).get("disagreements") or {}
+    if isinstance(shown, dict) and shown.get("shown"):
+        text += (
+            f"\n\nOf the {shown['shown']} surest disagreements with PriceRunner's labels (score "
+            f"{_number(shown['lowest_score'])} or above), {shown['codes_of_found_only']} are lines that hold the model "
+            f"codes of the product found and not those of the labelled one; {shown['not_in_catalog']} have a product "
+            "that was taken out of the catalog, of which another entry often stands there under nearly the same name. "
+            "`python -m benchmarks.certified --only pricerunner` prints them."
+        )
     return text
 
 

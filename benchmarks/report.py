@@ -126,6 +126,14 @@ TARGETS = (
         0.80,
         _exact_share,
     ),
+    Target(
+        "30,000 real names, words shuffled, 3 typos, a fifth dropped, some shortened: top-1",
+        "robustness",
+        "top1",
+        "≥",
+        0.95,
+        _exact_share,
+    ),
     Target("100,000 lines against 80,000 products: lines a second", "speed", "lines_per_second", "≥", 1000, _count),
     Target("… memory", "speed", "peak_mb", "<", 4096, _mb),
     Target("… matcher loaded: lines a second", "speed", "lines_per_second_loaded", "≥", 5000, _count),
@@ -542,6 +550,44 @@ def _rerank(name: str, result: Result) -> str:
     )
 
 
+def _robustness(result: Result) -> str:
+    """Return how disfigured names are matched: in all, by noise, by length, beside baselines."""
+    noise = result["noise"]
+    shares = _percent(noise["dropped"]), _percent(noise["shortened"])
+    rows = [["**Shelfwise**", _with_interval(result, "top1"), _with_interval(result, "top5")]]
+    rows += [[BASELINE_LABELS[name], _with_interval(result, name), "–"] for name in ("char_tfidf", "token_jaccard")]
+    rapid = result["rapidfuzz"]
+    rows += [
+        [f"RapidFuzz {name.removeprefix('rapidfuzz_')} ({_count(rapid['lines'])} lines)", _number(value), "–"]
+        for name, value in rapid.items()
+        if name.startswith("rapidfuzz_")
+    ]
+    kinds = [
+        [name.replace("_", " "), *(_number(row[measure]) for measure in ("top1", "char_tfidf", "ceiling"))]
+        for part in ("alone", "readings")
+        for name, row in result[part].items()
+    ]
+    lengths = [
+        [name, _count(row["lines"]), *(_number(row[measure]) for measure in ("top1", "recall", "char_tfidf"))]
+        for name, row in result["by_words"].items()
+    ]
+    return "\n\n".join(
+        [
+            "## Real names, disfigured",
+            f"{_count(result['products'])} of {_count(result['names'])} names; a line has lost {shares[0]} of its "
+            f"words, rounded down, has each remaining word of five letters or more shortened with a chance of "
+            f"{shares[1]}, its words shuffled, and {noise['typos']} typos anywhere. Learned from lines made up of "
+            f"other products, no past lines, no encoder; {_count(result['lines'])} lines over {len(result['seeds'])} "
+            f"seeds. The right product is among the candidates of {_with_interval(result, 'recall')}; the ceiling, "
+            f"before typos, is {_number(result['ceiling'])}. CPU time: {_count(result['cpu_microseconds_a_line'])} µs a "
+            "line.",
+            _table(["same lines, same run", "top-1", "top-5"], rows),
+            _table(["one kind of noise alone; other readings", "top-1", "TF-IDF", "ceiling before typos"], kinds),
+            _table(["length of the line", "lines", "top-1", "among the candidates", "TF-IDF"], lengths),
+        ]
+    )
+
+
 def _certified(result: Result) -> str:
     """Return one row for each set and target: what was certified, what was measured."""
     rows = []
@@ -699,6 +745,7 @@ def render(results: Mapping[str, Result]) -> str:
     parts += [_comparisons(result) for _, result in _of_kind(results, "comparisons")]
     parts += [_rerank(name, result) for name, result in _of_kind(results, "rerank")]
     parts += [_certified(result) for _, result in _of_kind(results, "certified")]
+    parts += [_robustness(result) for _, result in _of_kind(results, "robustness")]
     parts += [_demo(result) for _, result in _of_kind(results, "demo")]
     parts.append(_small(results))
     if results:

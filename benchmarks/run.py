@@ -51,6 +51,7 @@ BENCHMARKS = (
     Benchmark("synthetic_generation", ("benchmarks.synthetic_generation",)),
     Benchmark("demo", ("benchmarks.demo",)),
     Benchmark("certified", ("benchmarks.certified --data {data}",)),
+    Benchmark("robustness", ("benchmarks.robustness {data}",), "instacart/products.csv"),
     Benchmark("speed", ("benchmarks.speed",)),
     Benchmark("incremental", ("benchmarks.incremental",)),
     Benchmark("speed_million", ("benchmarks.speed --products 1000000 --lines 20000 --sample 20",), extra=True),

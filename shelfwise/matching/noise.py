@@ -67,11 +67,16 @@ def can_shorten(word: str) -> bool:
     return len(word) >= LEAST_LETTERS and word.isalpha()
 
 
+def short_forms(word: str) -> list[tuple[str, float]]:
+    """Return the ways to shorten a word with their shares: three letters, four letters, no vowels after the first."""
+    consonants = word[0] + "".join(char for char in word[1:] if char.lower() not in _VOWELS)
+    return [(word[:3], 0.25), (word[:4], 0.25), (consonants, 0.5)]
+
+
 def shorten(word: str, chance: random.Random) -> str:
-    """Return the first three or four letters, or, as often, the word without the vowels after its first letter."""
-    if chance.random() < 0.5:
-        return word[: chance.choice((3, 4))]
-    return word[0] + "".join(char for char in word[1:] if char.lower() not in _VOWELS)
+    """Return one of the `short_forms` of a word, by their shares."""
+    forms, shares = zip(*short_forms(word), strict=True)
+    return chance.choices(forms, shares)[0]
 
 
 def mistype(line: str, chance: random.Random) -> str:

@@ -579,8 +579,8 @@ def _robustness(result: Result) -> str:
             f"{shares[1]}, its words shuffled, and {noise['typos']} typos anywhere. Learned from lines made up of "
             f"other products, no past lines, no encoder; {_count(result['lines'])} lines over {len(result['seeds'])} "
             f"seeds. The right product is among the candidates of {_with_interval(result, 'recall')}; the ceiling, "
-            f"before typos, is {_number(result['ceiling'])}. CPU time: {_count(result['cpu_microseconds_a_line'])} µs a "
-            "line.",
+            f"before typos, is {_number(result['ceiling'])}. CPU time of a line: "
+            f"{_count(result['cpu_microseconds_a_line'])} µs.",
             _table(["same lines, same run", "top-1", "top-5"], rows),
             _table(["one kind of noise alone; other readings", "top-1", "TF-IDF", "ceiling before typos"], kinds),
             _table(["length of the line", "lines", "top-1", "among the candidates", "TF-IDF"], lengths),

@@ -239,7 +239,6 @@ class FeatureMaker:
         self.explained_weights = np.stack([words.idf, self.drop_surprise]).astype(np.float32)
         self.first = np.array([words.vocabulary.get(_first_word(form), -1) for form in index.title_forms])
         self.title_forms = _objects(index.title_forms)
-        self.squashed = _objects([form.replace(" ", "") for form in index.title_forms])
         self.main_code = _main_codes(self.titles, words, self.kinds.digits)
         self._names_sorted: dict[int, str] = {}
         self.title_words = np.diff(self.titles.indptr).astype(np.float32)
@@ -377,7 +376,7 @@ class FeatureMaker:
         by_line = _objects(found.forms)
         forms, titles = by_line[line].tolist(), self.title_forms[product].tolist()
         squashed = _objects([form.replace(" ", "") for form in found.forms])[line].tolist()
-        squashed_titles = self.squashed[product].tolist()
+        squashed_titles = [title.replace(" ", "") for title in titles]
         line_sorted = _objects([_sorted_words(form) for form in found.forms])[line].tolist()
 
         def pairwise(left: list[str], right: list[str], scorer, scale: float = 0.01) -> np.ndarray:

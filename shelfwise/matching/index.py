@@ -17,8 +17,10 @@ Product and line text enter in the normal form of `shelfwise.text` only.
 
 from __future__ import annotations
 
+import ctypes
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from copy import copy
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -384,6 +386,7 @@ class CatalogIndex:
             made.vectors = faiss.read_index(str(directory / "vectors.faiss"))  # holds its search width
             if embeddings is not None and (directory / "drift.npz").exists():
                 made.drift = Drift.load(directory / "drift.npz", embeddings)
+        _give_back_memory()
         return made
 
     # ---- retrieval --------------------------------------------------------------------------------------------
@@ -497,11 +500,10 @@ def rank_within(sorted_groups: np.ndarray) -> np.ndarray:
 
 
 def ranks_by(line: np.ndarray, value: np.ndarray, then: np.ndarray) -> np.ndarray:
-    """Return the rank of each entry in its line by ascending value, equal values by `then`."""
-    order = np.lexsort((then, value, line))
-    out = np.empty(len(line), np.int64)
-    out[order] = rank_within(line[order])
-    return out
+    """Return the rank of each entry in its line (equal ones adjacent) by ascending value, equal values by `then`."""
+    from shelfwise.matching.kernels import list_order
+
+    return list_order(line, value, then)
 
 
 def build_vectors(embeddings: np.ndarray, config: IndexConfig) -> tuple[Any, dict[str, Any]]:
@@ -582,6 +584,17 @@ def _taken_texts(before: list[str], source: np.ndarray, new: list[str]) -> list[
     """Return texts of `before`, and of `new` in their order where `source` is -1."""
     fresh = iter(new)
     return [before[row] if row >= 0 else next(fresh) for row in source.tolist()]
+
+
+def _give_back_memory() -> None:
+    """Give the system what reading has used and needs no more: Arrow and the C library would keep it for the next time,
+    which for an index that stays loaded is never.
+    """
+    import pyarrow as pa
+
+    pa.default_memory_pool().release_unused()
+    with suppress(OSError, AttributeError):  # not every C library can
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _text(frame: pd.DataFrame, column: str) -> list[str]:

@@ -268,6 +268,33 @@ def dense_pair_scores(left, left_row, codes, scale, right_row):  # pragma: no co
 
 
 @njit(nogil=True, cache=True)
+def list_order(line, value, then):  # pragma: no cover - compiled
+    """Return the place of each entry in its line by ascending value, equal values by `then`, int64.
+
+    Equal lines are adjacent. By insertion: a line has some dozens of entries.
+    """
+    out = np.empty(len(line), np.int64)
+    order = np.empty(len(line), np.int64)
+    start = 0
+    while start < len(line):
+        end = start
+        while end < len(line) and line[end] == line[start]:
+            place = end
+            while place > start:
+                other = order[place - 1]
+                if value[other] < value[end] or (value[other] == value[end] and then[other] <= then[end]):
+                    break
+                order[place] = other
+                place -= 1
+            order[place] = end
+            end += 1
+        for at in range(start, end):
+            out[order[at]] = at - start
+        start = end
+    return out
+
+
+@njit(nogil=True, cache=True)
 def list_gaps(line, values):  # pragma: no cover - compiled
     """Return each value less the largest other value of its line (0 where there is none). Equal lines are adjacent."""
     out = np.empty(len(line), np.float32)

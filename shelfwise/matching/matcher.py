@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -89,7 +90,7 @@ def in_order(work: Callable[[Any], Any], items: Sequence[Any], threads: int) -> 
     if threads <= 1 or len(items) <= 1:
         yield from map(work, items)
         return
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(threads, initializer=_one_thread_each) as pool:
         pending: deque[Future[Any]] = deque()
         try:
             for item in items:
@@ -101,6 +102,13 @@ def in_order(work: Callable[[Any], Any], items: Sequence[Any], threads: int) -> 
         finally:
             for future in pending:
                 future.cancel()
+
+
+def _one_thread_each() -> None:
+    """Keep FAISS from starting threads of its own for each of ours; the setting is the calling thread's."""
+    faiss = sys.modules.get("faiss")
+    if faiss is not None:
+        faiss.omp_set_num_threads(1)
 
 
 class Matcher:

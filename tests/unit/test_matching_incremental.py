@@ -15,6 +15,7 @@ from shelfwise.matching.incremental import Change
 from shelfwise.matching.index import CatalogIndex, IndexConfig, embed_names, product_names
 from shelfwise.matching.lexical import Lexical, UnitRows
 from shelfwise.matching.matcher import Matcher
+from shelfwise.matching.strokes import Strokes
 from shelfwise.matching.vectors import Vectors
 from tests.unit.matching_samples import LetterEncoder, catalog, noisy, positives
 
@@ -91,9 +92,10 @@ def assert_same_index(left: CatalogIndex, right: CatalogIndex) -> None:
     for name in ("quantity_column", "quantity_dimension", "value_column"):
         same(getattr(left.reader, name), getattr(right.reader, name))
     same(left.reader.spelling.words, right.reader.spelling.words)
-    ours, theirs = vars(FeatureMaker.of(left)), vars(FeatureMaker.of(right))
-    for name in sorted(set(ours) - {"index", "reader", "kinds", "_names_sorted"}):
-        same(ours[name], theirs[name])
+    for kind in (FeatureMaker, Strokes):
+        ours, theirs = vars(kind.of(left)), vars(kind.of(right))
+        for name in sorted(set(ours) - {"index", "reader", "kinds", "_names_sorted"}):
+            same(ours[name], theirs[name])
 
 
 def queries(products: pd.DataFrame, lines: pd.DataFrame, rng: random.Random) -> list[str]:

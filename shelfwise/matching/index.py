@@ -40,6 +40,8 @@ from shelfwise.matching.vectors import Vectors
 PRODUCT_COLUMNS = ("product_id", "title", "brand", "category", "price", "size")
 HNSW_LINKS, HNSW_BUILD_WIDTH, LEAST_SEARCH_WIDTH, MAX_SEARCH_WIDTH = 16, 80, 32, 1024
 LEAST_WIDTH_GAIN = 0.002  # in recall, for which it is worth doubling the width: rounding to 8 bits has its own limit
+# A short line says little and is compared quickly: with as many products as make so many characters.
+COMPARED_CHARACTERS, COMPARED_MOST = 400, 40
 NAME_COLUMNS = ("product_id", "name", "source", "vendor_id")
 
 
@@ -54,12 +56,12 @@ class Encoder(Protocol):
 class IndexConfig:
     """How the index searches. Depths are numbers of names per line and arm, `candidates` of products per line.
 
-    `compared`: products per line whose titles are compared with it keystroke by keystroke, from which the candidates
-    are taken. `postings`: entries of the inverted index that are read per line. `exact_below`: names up to which FAISS
-    searches exactly; above, with the recall wanted on a sample of names.
+    `compared`: products per line (of a short one more) whose titles are compared with it keystroke by keystroke, from
+    which the candidates are taken. `postings`: entries of the inverted index that are read per line. `exact_below`:
+    names up to which FAISS searches exactly; above, with the recall wanted on a sample of names.
     """
 
-    title_depth: int = 50
+    title_depth: int = 70
     word_depth: int = 25
     alias_depth: int = 30
     encoder_depth: int = 20  # 0: no arm of its own
@@ -436,7 +438,9 @@ class CatalogIndex:
         fused = 0.6 * np.maximum(title, alias_score) + 1.25 * pairs + 0.65 * word + 0.3 * np.nan_to_num(encoder)
         asked_for = np.zeros(len(line), bool) if also is None else product == also[line]
         rank = ranks_by(line, -fused, product)
-        kept = np.flatnonzero((rank < max(k, self.config.compared)) | asked_for)
+        length = np.maximum(np.diff(lines[0]), 1)
+        most = np.maximum(np.clip(COMPARED_CHARACTERS // length, self.config.compared, COMPARED_MOST), k)
+        kept = np.flatnonzero((rank < most[line]) | asked_for)
         line, product, rank = line[kept], product[kept], rank[kept]
         compared = strokes.compare(lines, line, product)
         found = Candidates(

@@ -72,7 +72,7 @@ BENCHMARKS = (
     ),
     Benchmark(
         "encoders_80000",
-        ("benchmarks.encoders --products 80000 --mappings 164000 --choices static_256",),
+        ("benchmarks.encoders --products 80000 --mappings 310000 --choices static_256",),
         extra=True,
     ),
     Benchmark(

@@ -180,6 +180,7 @@ def shelfwise_process(work: Path) -> dict[str, Any]:
         "seconds": seconds,
         "lines_per_second": len(lines) / seconds,
         "lines_per_second_loaded": len(lines) / (seconds - (loaded - began)),
+        "lines_per_second_deciding": len(lines) / stages.seconds["match"],
         "peak_mb": peak_mb(),
         "stages": {name: stages.seconds.pop(name) for name in ("load", "parse", "match", "write")},
         "inside_match": stages.seconds,

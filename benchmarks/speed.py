@@ -111,7 +111,11 @@ def _write_upload(catalog: Any, lines: int, path: Path) -> None:
     for key, frame in catalog.uploads.items():
         part = frame[["title", *[column for column in ("sku", "price") if column in frame]]]
         parts.append(part.assign(product_id=catalog.upload_truth[key]["product_id"].to_numpy()))
-    pd.concat(parts, ignore_index=True).head(lines).to_csv(path, index=False)
+    whole = pd.concat(parts, ignore_index=True).head(lines)
+    whole.to_csv(path, index=False)
+    whole[["title"]].iloc[_spread(len(whole), SINGLE_LINES + SINGLE_WARM)].to_csv(
+        path.with_name("single.csv"), index=False
+    )
 
 
 # ---- Shelfwise -------------------------------------------------------------------------------------------------------
@@ -195,8 +199,8 @@ def single_process(work: Path) -> dict[str, Any]:
     from shelfwise.matching.matcher import Matcher
 
     matcher, index = Matcher.load(work / "matcher"), CatalogIndex.load(work / "index")
-    lines = pd.read_csv(work / "upload.csv", dtype=str, keep_default_na=False, usecols=["title"])
-    lines = lines.iloc[_spread(len(lines), SINGLE_LINES + SINGLE_WARM)].assign(vendor_id="speed", file="upload.csv")
+    lines = pd.read_csv(work / "single.csv", dtype=str, keep_default_na=False)
+    lines = lines.assign(vendor_id="speed", file="single.csv")
     lines["line_id"] = lines["row"] = range(len(lines))
     spent = []
     for at in range(len(lines)):

@@ -270,7 +270,9 @@ class CatalogIndex:
         self.name_product[n:] = rows_of(self.ids, self.names["product_id"].iloc[n:])
         if (self.name_product[n:] < 0).any():
             raise ValueError("there are names of products that are not in the catalog")
-        self.forms, self.title_forms, self._plain_titles = forms, forms[:n], plain_titles
+        self.forms, self.title_forms = forms, forms[:n]
+        # Mostly the same text, then held once.
+        self._plain_titles = [a if a == b else b for a, b in zip(self.title_forms, plain_titles, strict=True)]
         if earlier is None:
             self.grams = self.lexical.ngrams.rows(self.forms)
             self.words = WordMatrix.build(self.forms, self.lexical.words)

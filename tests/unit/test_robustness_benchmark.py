@@ -37,6 +37,7 @@ def test_names_are_distinct_as_bags_of_words(data):
     names = read_names(data)
     assert names[:2] == ["DRY GIN 12", "DRY-GIN 13"]
     assert len(names) == 2 + 48
+    assert len(read_names(data, as_bags=False)) == 4 + 48
     drawn = draw_catalog(names, 20, seed=1)
     assert drawn["title"].is_unique
     assert drawn.equals(draw_catalog(names, 20, seed=1))
@@ -86,6 +87,7 @@ def test_it_runs_and_its_section_can_be_rendered(data, capsys, monkeypatch):
     assert sum(row["lines"] for row in found["by_words"].values()) == found["lines"]
     assert set(found["alone"]) == {"shuffled", "typos", "dropped", "shortened"}
     assert found["alone"]["shuffled"]["ceiling"] == 1.0
+    assert 0 < found["readings"]["names_distinct_as_texts_only"]["top1"] <= 1
     text = report.render({"robustness": found | {"how": []}})
     assert "## Real names, disfigured" in text
     assert "RapidFuzz token_set (20 lines)" in text

@@ -45,6 +45,7 @@ import numpy as np
 METHOD = "fixed-sequence tests with fallback, Clopper-Pearson at the effective number of lines"
 STARTS = (1 / 8, 1 / 4, 1 / 2)  # of the sequence of thresholds, as shares of the sample
 STEP = 1.06  # a threshold holds this many times the lines of the one before
+USUAL_EFFECT = 1.25  # design effect that the first start allows for
 LEAST_WRONG = 20  # wrong lines from which on a design effect is believed
 LEAST_SCORE = 0.5  # a line more likely wrong than right is not approved, even where sure ones make up for it
 LEAST_CLUSTERS = 5  # fewer vendors than this say nothing about vendors
@@ -262,10 +263,13 @@ class _Tests:
     def _grid(self) -> tuple[list[int], list[int]]:
         """Return the depths looked at and which of them are starts; lines of equal score stay together.
 
-        A start holds enough lines to pass with its share of the risk if none is wrong.
+        A start holds enough lines to pass with its share of the risk if none is wrong, with some to spare where they
+        come in clusters (`USUAL_EFFECT`): what they are worth is known only after looking at what is right.
         """
         n, least = len(self.score), lines_needed(self.goal.precision, self.risk) or len(self.score) + 1
         shared = lines_needed(self.goal.precision, self.risk / len(STARTS)) or n + 1
+        if self.ways:
+            shared, least = math.ceil(USUAL_EFFECT * shared), math.ceil(USUAL_EFFECT * least)
         wanted = sorted({max(shared, math.ceil(n * share)) for share in STARTS}) if shared <= n else [least]
         ranks, depth = list(wanted), float(wanted[0])
         while depth < self.last:
@@ -291,9 +295,9 @@ class _Tests:
         return found
 
     def nearest(self) -> int | None:
-        """Return the depth whose bound, at the level of a start, is highest."""
+        """Return the start whose bound is highest."""
         self.level = self.risk / max(len(self.starts), 1)
-        return max(self.depths, key=lambda depth: self.bound(depth, self.level), default=None)
+        return max(self.starts, key=lambda depth: self.bound(depth, self.level), default=None)
 
     def effect(self, depth: int) -> float:
         """Return the design effect of the lines down to a depth, or as far down as enough of them are wrong."""

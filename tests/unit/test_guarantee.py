@@ -159,6 +159,26 @@ class TestCertify:
         one = certify(np.array([0.9]), np.array([True]))
         assert (one.threshold, one.sample, one.lines_needed) == (None, 1, 299)
 
+    def test_few_lines_in_clusters_are_certified_where_they_are_worth_enough(self):
+        """650 faultless lines, worth about 580 where 409 are asked, though less than a quarter of the sample."""
+        rng = np.random.default_rng(1)
+        right = np.concatenate([np.ones(650, bool), rng.random(900) < 0.7])
+        products = np.arange(1550) // 3 * 3 + rng.integers(0, 2, 1550)
+        found = certify(np.linspace(1, 0, 1550), right, clusters={"product": products})
+        assert found.threshold is not None
+        assert 1.05 < found.design_effect < 1.6
+        assert found.bound >= 0.99
+
+    @pytest.mark.parametrize("seed", range(30))
+    def test_what_is_shown_without_a_threshold_is_below_the_target(self, seed):
+        rng = np.random.default_rng(seed)
+        n = int(rng.integers(300, 3000))
+        right = rng.random(n) < np.linspace(1, 0.5, n) ** rng.uniform(0.05, 0.5)
+        found = certify(np.linspace(1, 0, n), right, clusters={"product": rng.integers(0, n // 2, n)})
+        assert (found.threshold is None) == (found.bound < 0.99)
+        if found.threshold is None and found.lines_needed is not None:
+            assert found.lines_needed > found.lines
+
     def test_some_wrong_lines_among_few_ask_for_more(self):
         right = np.ones(400, bool)
         right[[50, 150]] = False

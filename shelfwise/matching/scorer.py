@@ -33,16 +33,18 @@ class ScorerConfig:
     One thread by default: the data is small, and LightGBM's threads wait for each other actively, which on a machine
     with other work took five times as long as one thread. Many lines to a leaf and a shrinkage: real labels are
     wrong now and then, and near 99 % what matters is not to learn those. Out of fold, on the past mappings of
-    PriceRunner, coverage at 98 % precision was 0.55 with them and 0.38 without (at 95 %: 0.70 either way); 15 leaves
-    and a shrinkage of 50 did as well there, but underfit where lines are few.
+    PriceRunner, coverage at 98 % precision was 0.55 with them and 0.38 without (at 95 %: 0.70 either way). 400 rows to
+    a leaf and a fifth of the features to a tree, instead of 200 and three tenths, raised the mean coverage of three of
+    its folds from 0.49 to 0.57 at 96 % and from 0.36 to 0.44 at 97 %, top-1 by 0.001. Where rows are few a leaf may
+    hold a two-hundredth of them, but not below 200.
     """
 
     rounds: int = 300
     leaves: int = 31
     learning_rate: float = 0.05
-    least_in_leaf: int = 200
+    least_in_leaf: int = 400
     shrinkage: float = 20.0
-    feature_share: float = 0.3
+    feature_share: float = 0.2
     row_share: float = 0.8
     folds: int = 5
     least_positives: int = 200
@@ -210,7 +212,7 @@ class Scorer:
             "objective": "binary",
             "num_leaves": config.leaves,
             "learning_rate": config.learning_rate,
-            "min_data_in_leaf": config.least_in_leaf,
+            "min_data_in_leaf": min(config.least_in_leaf, max(200, len(features) // 200)),
             "lambda_l2": config.shrinkage,
             "feature_fraction": config.feature_share,
             "bagging_fraction": config.row_share,

@@ -20,7 +20,7 @@ from shelfwise.matching import gate
 from shelfwise.timing import DomainClock
 
 # Part of the content ids: raise one when the same inputs would give another artifact than before.
-EMBEDDINGS_VERSION, INDEX_VERSION, MATCHER_VERSION = "3", "7", "8"
+EMBEDDINGS_VERSION, INDEX_VERSION, MATCHER_VERSION = "3", "7", "9"
 
 PRODUCTS = dg.AssetIn(["staging", "stg_products"])
 POSITIVES = dg.AssetIn(["marts", "labelled_positives"])

@@ -31,7 +31,7 @@ class Settings(BaseSettings):
     synthetic_seed: int = 7
 
     policy: Literal["guaranteed", "fixed"] = Field(
-        default="fixed", description="approve from a fixed score, or from where the precision is proven"
+        default="guaranteed", description="approve from where the precision is proven, or from a fixed score"
     )
     precision_target: float = Field(default=0.99, gt=0, lt=1, description="guaranteed: precision of approved lines")
     confidence: float = Field(default=0.95, gt=0, lt=1, description="guaranteed: confidence of that promise")

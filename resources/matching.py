@@ -7,14 +7,14 @@ from typing import Any
 
 import dagster as dg
 
-from shelfwise.matching.decisions import FIXED, Policy
+from shelfwise.matching.decisions import GUARANTEED, Policy
 from shelfwise.matching.guarantee import BY_PRODUCT, Goal
 
 
 class MatchingConfig(dg.ConfigurableResource):
     """Decisions, negatives, encoder and gate."""
 
-    policy: str = FIXED
+    policy: str = GUARANTEED
     precision_target: float = 0.99
     confidence: float = 0.95
     review_recall: float = 0.99

@@ -300,7 +300,7 @@ def candidate(shop: Shop, matcher_id: str) -> dict[str, Any]:
 
 def test_the_candidate_is_measured_beside_the_champion_on_the_same_lines(paired: Shop) -> None:
     write(paired, "matcher", candidate(paired, "twin0000"))
-    result = run(paired, [assets.matcher_evaluation], policy="guaranteed")
+    result = run(paired, [assets.matcher_evaluation])
     assert result.success
     value = _json(paired.lake / "tables/matching/matcher_evaluation.json")
     assert value["champion_version"] == paired.version
@@ -320,14 +320,14 @@ def test_the_candidate_is_measured_beside_the_champion_on_the_same_lines(paired:
 
 def test_the_evaluation_names_threshold_bound_and_sample_and_both_policies(paired: Shop) -> None:
     write(paired, "matcher", candidate(paired, "twin0000"))
-    result = run(paired, [assets.matcher_evaluation], policy="guaranteed", precision_target=0.7, confidence=0.8)
+    result = run(paired, [assets.matcher_evaluation], precision_target=0.7, confidence=0.8)
     metadata = metadata_of(result, "matcher_evaluation")
     assert metadata["guaranteed_bound"] >= 0.7 == metadata["precision_target"]
     assert metadata["guaranteed_lines"] > metadata["guaranteed_wrong"]
     assert metadata["guaranteed_threshold"] == metadata["approve_threshold"]
     assert f"{metadata['guaranteed_threshold']:.4f}" in metadata["guarantees"]
     assert metadata["guaranteed_approved_precision"] == metadata["approved_precision"] > 0.5
-    fixed = metadata_of(run(paired, [assets.matcher_evaluation]), "matcher_evaluation")
+    fixed = metadata_of(run(paired, [assets.matcher_evaluation], policy="fixed"), "matcher_evaluation")
     assert (fixed["policy"], fixed["approve_threshold"]) == ("fixed", 0.85)
     assert fixed["approved_coverage"] == metadata["fixed_approved_coverage"]
     assert "nothing" in fixed["promised"]

@@ -292,7 +292,8 @@ def execute(
     finished: Finished, selection: dg.AssetSelection, partition: str | None = None, **settings: Any
 ) -> dg.ExecuteInProcessResult:
     """Materialize a selection in this process with other settings; the finished world's instance is not told."""
-    chosen = Settings(data=str(finished.world.data), lake=str(finished.world.lake), split_seed=5, **settings)
+    world = finished.world
+    chosen = Settings(data=str(world.data), lake=str(world.lake), split_seed=5, policy="fixed", **settings)
     definitions = build_definitions(chosen)
     graph = [*(definitions.assets or []), *(definitions.asset_checks or [])]
     with dg.DagsterInstance.ephemeral() as instance:

@@ -17,7 +17,7 @@ _LOOK_ALIKES = str.maketrans(
 )
 _PUNCTUATION = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"', "–": "-", "—": "-", "×": "x", "\u00ad": ""})
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\u200b-\u200f\u2028-\u202e\ufeff]+")
-_SPACES = re.compile(r"\s+")
+_DIGIT = re.compile(r"\d")
 # What stays inside a token: letters, digits, and the marks that carry meaning between digits (4.5, 33-1/3).
 _SEPARATORS = re.compile(r"(?<!\d)[.,](?!\d)|(?<=\d)[.,](?!\d)|(?<!\d)[.,](?=\d{4,})|[^\w\s.,%&+/'-]")
 # "0,750" is a decimal however many digits follow; "1,500" is a thousand and a half.
@@ -128,18 +128,22 @@ def normalise(title: str) -> str:
             text = " ".join(_fold_look_alikes(word) for word in text.split(" "))
             decomposed = unicodedata.normalize("NFKD", text.translate(_LETTERS))
             text = "".join(char for char in decomposed if not unicodedata.combining(char))
-    text = _CONTROL.sub(" ", text).lower()
-    text = _THOUSANDS.sub("", text)
-    text = _DECIMAL_COMMA.sub(".", text)
-    text = _LEADING_DOT.sub("0.", text)
+    text = (text if text.isprintable() else _CONTROL.sub(" ", text)).lower()
+    # Looking for a character first costs a tenth of an expression that finds nothing.
+    if "," in text:
+        text = _DECIMAL_COMMA.sub(".", _THOUSANDS.sub("", text))
+    if "." in text:
+        text = _LEADING_DOT.sub("0.", text)
     if "x" in text:
         text = _SIZE_TIMES.sub(r"\2pk \1", _TIMES_SIZE.sub(r"\1pk ", text))
     if " of " in text:
         text = _PACK_OF.sub(r"\1pk", text)
-    text = _NUMBER_UNIT.sub(_canonical_unit, text)
-    text = _LONE_MARKS.sub(" ", _SEPARATORS.sub(" ", text))
+    if _DIGIT.search(text):
+        text = _NUMBER_UNIT.sub(_canonical_unit, text)
+    if not text.replace(" ", "").isalnum():
+        text = _LONE_MARKS.sub(" ", _SEPARATORS.sub(" ", text))
     # A plus at the end is part of a name ("S8+"), at the start it is not.
-    return _SPACES.sub(" ", text).lstrip(" -/'&+").rstrip(" -/'&")
+    return " ".join(text.split()).lstrip(" -/'&+").rstrip(" -/'&")
 
 
 def _fold_look_alikes(word: str) -> str:

@@ -30,7 +30,9 @@ class DataDirectory(dg.ConfigurableResource):
             return False
         from shelfwise.synthetic import SyntheticConfig, generate, holds, write
 
-        config = SyntheticConfig(n_products=self.synthetic_products, seed=self.synthetic_seed)
+        # Past mappings enough to prove 99 % of what is approved right; a distributor has them after a few vendors.
+        n = self.synthetic_products
+        config = SyntheticConfig(n_products=n, n_mappings=3 * n, n_vendors=40, seed=self.synthetic_seed)
         if holds(self.url, config):
             return False
         write(generate(config), Path(self.url), uploads_folder="vendor_files")

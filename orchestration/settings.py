@@ -7,6 +7,7 @@ daemon and the steps of a run do not share one.
 from __future__ import annotations
 
 import json
+from datetime import date
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -58,6 +59,38 @@ class Settings(BaseSettings):
     encoder_config: str = Field(default="{}", description="JSON object that overrides fields of EncoderConfig")
 
     gate_floor_top1: float = Field(default=0.5, ge=0, le=1, description="the first champion's top-1 must reach this")
+    gate_margin: float = Field(
+        default=0.01, ge=0, lt=1, description="a slice of importance may lose this much accuracy to the champion"
+    )
+    registry: str = Field(default="", description="MLflow's URI; a SQLite file in a local lake if empty")
+    keep_versions: int = Field(
+        default=10, ge=3, description="registered versions that are kept, champion and previous always"
+    )
+
+    audit_share: float = Field(
+        default=0.02, ge=0, le=1, description="share of approved lines that a person sees all the same, to measure them"
+    )
+    accuracy_drop: float = Field(
+        default=0.05, gt=0, lt=1, description="live accuracy this far below the accepted evaluation asks for a retrain"
+    )
+    drift_share: float = Field(
+        default=0.3, gt=0, le=1, description="share of drifted columns at which an upload's drift check fails"
+    )
+    drift_false_alarms: float = Field(
+        default=0.01, gt=0, lt=1, description="share of undisturbed uploads that may be called drifted"
+    )
+    retrain_min_days: float = Field(default=7, ge=0, description="least time between two retrains that were asked for")
+    fine_tune_answers: int = Field(default=200, ge=1, description="new answers after which the champion is fine-tuned")
+    retrain_anchor: date = Field(default=date(2026, 1, 5), description="a day on which a four-week cycle begins")
+    retrain_hour: int = Field(default=6, ge=0, le=23)
+    timezone: str = Field(default="UTC", description="of the schedules")
+    feedback_interval_seconds: int = Field(default=30, ge=1, description="how often the feedback sensor looks")
+
+    alert_webhook: str = Field(default="", description="alerts are posted here as JSON")
+    alert_email: str = Field(default="", description="alerts are sent here; SHELFWISE_SMTP says through which server")
+    smtp: str = Field(
+        default="", description="host:port; user and password come from SHELFWISE_SMTP_USER, ..._PASSWORD"
+    )
     upload_settle_seconds: float = Field(default=5.0, ge=0, description="a local file younger than this waits")
     upload_interval_seconds: int = Field(default=30, ge=1, description="how often the uploads sensor looks")
     upload_max_mb: int = Field(default=50, ge=1)

@@ -9,6 +9,7 @@ import dagster as dg
 from resources.dbt import dbt_resource
 from resources.lake import Lake, ReferenceIO, TableIO
 from resources.matching import MatchingConfig
+from resources.monitoring import MonitoringConfig
 from resources.registry import ModelRegistry
 from resources.source import DataDirectory, Uploads
 from resources.trainer import SubprocessTrainer
@@ -23,7 +24,7 @@ def build_resources(settings: Settings) -> dict[str, dg.ConfigurableResource | d
         "io_manager": TableIO(root=settings.lake_url),
         "reference_io": ReferenceIO(root=settings.lake_url),
         "lake": Lake(root=settings.lake_url),
-        "registry": ModelRegistry(root=settings.lake_url),
+        "registry": ModelRegistry(root=settings.lake_url, uri=settings.registry, keep=settings.keep_versions),
         "source": DataDirectory(
             url=settings.data_url,
             built_in=settings.uses_built_in_data,
@@ -49,5 +50,12 @@ def build_resources(settings: Settings) -> dict[str, dg.ConfigurableResource | d
             encoder_base=settings.encoder_base,
             encoder_config=settings.encoder_config,
             gate_floor_top1=settings.gate_floor_top1,
+            gate_margin=settings.gate_margin,
+        ),
+        "monitoring": MonitoringConfig(
+            audit_share=settings.audit_share,
+            accuracy_drop=settings.accuracy_drop,
+            drift_share=settings.drift_share,
+            drift_false_alarms=settings.drift_false_alarms,
         ),
     }

@@ -29,6 +29,7 @@ class MatchingConfig(dg.ConfigurableResource):
     encoder_base: str = ""
     encoder_config: str = "{}"
     gate_floor_top1: float = 0.5
+    gate_margin: float = 0.01
 
     def decisions(self) -> Policy:
         """How scores become decisions. Raises ValueError where settings contradict each other."""

@@ -14,6 +14,8 @@ class ModelRegistry(dg.ConfigurableResource):
     """Registered models below `<root>/registry`."""
 
     root: str
+    uri: str = ""
+    keep: int = 10
 
     def open(self) -> Registry:
         return Registry(UPath(self.root) / "registry")

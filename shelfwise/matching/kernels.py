@@ -173,6 +173,16 @@ def propose(
     return lines[:filled], found[:filled]
 
 
+@njit(nogil=True, cache=True, inline="always")
+def _spread(dense, q_indptr, q_terms, values, before, line):
+    """Put the values of query `line` at its terms, where so far those of query `before` stand (-1: nothing)."""
+    if before >= 0:
+        for at in range(q_indptr[before], q_indptr[before + 1]):
+            dense[q_terms[at]] = 0
+    for at in range(q_indptr[line], q_indptr[line + 1]):
+        dense[q_terms[at]] = values[at]
+
+
 @njit(nogil=True, cache=True)
 def pair_scores(
     q_indptr, q_terms, q_weights, n_terms, r_indptr, r_terms, r_weights, line, row
@@ -183,12 +193,8 @@ def pair_scores(
     current = -1
     for i in range(len(line)):
         if line[i] != current:
-            if current >= 0:
-                for at in range(q_indptr[current], q_indptr[current + 1]):
-                    dense[q_terms[at]] = 0.0
+            _spread(dense, q_indptr, q_terms, q_weights, current, line[i])
             current = line[i]
-            for at in range(q_indptr[current], q_indptr[current + 1]):
-                dense[q_terms[at]] = q_weights[at]
         total = np.float32(0.0)
         for at in range(r_indptr[row[i]], r_indptr[row[i] + 1]):
             total += dense[r_terms[at]] * r_weights[at]
@@ -203,16 +209,13 @@ def unit_scores(q_indptr, q_terms, q_weights, starts, terms, weight, scale, line
     A row's weight of a term it holds is `weight[term] * scale[row]`.
     """
     out = np.empty(len(line), np.float32)
+    shares = q_weights * weight[q_terms]
     dense = np.zeros(len(weight), np.float32)
     current = -1
     for i in range(len(line)):
         if line[i] != current:
-            if current >= 0:
-                for at in range(q_indptr[current], q_indptr[current + 1]):
-                    dense[q_terms[at]] = 0.0
+            _spread(dense, q_indptr, q_terms, shares, current, line[i])
             current = line[i]
-            for at in range(q_indptr[current], q_indptr[current + 1]):
-                dense[q_terms[at]] = q_weights[at] * weight[q_terms[at]]
         total = np.float32(0.0)
         for at in range(starts[row[i]], starts[row[i] + 1]):
             total += dense[terms[at]]
@@ -231,18 +234,15 @@ def best_of_groups(
     """
     best = np.full(len(line), -1, np.int64)
     out = np.zeros(len(line), np.float32)
+    shares = q_weights * weight[q_terms]
     dense = np.zeros(len(weight), np.float32)
     current = -1
     for i in range(len(line)):
         if group_starts[group[i]] == group_starts[group[i] + 1]:
             continue
         if line[i] != current:
-            if current >= 0:
-                for at in range(q_indptr[current], q_indptr[current + 1]):
-                    dense[q_terms[at]] = 0.0
+            _spread(dense, q_indptr, q_terms, shares, current, line[i])
             current = line[i]
-            for at in range(q_indptr[current], q_indptr[current + 1]):
-                dense[q_terms[at]] = q_weights[at] * weight[q_terms[at]]
         for member in range(group_starts[group[i]], group_starts[group[i] + 1]):
             row = members[member]
             total = np.float32(0.0)
@@ -360,16 +360,12 @@ def shared_sums(q_indptr, q_terms, n_terms, r_indptr, r_terms, line, row, weight
     """
     k = len(weights)
     out = np.zeros((len(line), k + 1), np.float32)
-    held = np.zeros(n_terms, np.bool_)
+    held, present = np.zeros(n_terms, np.bool_), np.ones(len(q_terms), np.bool_)
     current = -1
     for i in range(len(line)):
         if line[i] != current:
-            if current >= 0:
-                for at in range(q_indptr[current], q_indptr[current + 1]):
-                    held[q_terms[at]] = False
+            _spread(held, q_indptr, q_terms, present, current, line[i])
             current = line[i]
-            for at in range(q_indptr[current], q_indptr[current + 1]):
-                held[q_terms[at]] = True
         for at in range(r_indptr[row[i]], r_indptr[row[i] + 1]):
             term = r_terms[at]
             if held[term]:

@@ -12,8 +12,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from shelfwise.matching.index import CatalogIndex, Encoder, IndexConfig, rank_within
-from shelfwise.matching.lexical import Lexical, csr
+from shelfwise.matching.index import CatalogIndex, Encoder, IndexConfig, ranks_by
+from shelfwise.matching.lexical import Lexical
 
 DEPTHS = (10, 20, 50)
 LEAST_GAIN = 0.005
@@ -70,7 +70,7 @@ def arm_recall(
         for arm, (line, product) in _arms(unseen, titles, embeddings, k).items():
             out[f"recall_{arm}_at_{k}"] = _recall(line, product, truth)
     found = unseen.retrieve(titles, max(DEPTHS), embeddings)
-    rank = _ranks(found.line, found.fused)
+    rank = ranks_by(found.line, -found.fused, found.product)
     for k in DEPTHS:
         out[f"recall_fused_at_{k}"] = _recall(found.line[rank < k], found.product[rank < k], truth)
     if embeddings is not None and config.encoder_depth:
@@ -85,15 +85,11 @@ def _arms(
     index: CatalogIndex, titles: list[str], embeddings: np.ndarray | None, k: int
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Return (line, product) of the first k names of each arm, as retrieval asks them."""
-    from shelfwise.matching.kernels import propose
-
     forms, queries, _, words = index.read(titles)
-    n, config, grams, titles_words = len(index.products), index.config, index.grams, index.title_words
-    line, names = propose(*csr(queries), *index.grams_inverted, grams.weight, grams.scale, n, k, k, config.postings)
+    n, config = len(index.products), index.config
+    line, names = index.grams.propose(queries, index.grams_inverted, n, (k, k), config.postings)
     first = names < n
-    word_line, word = propose(
-        *csr(words), *index.words_inverted, titles_words.weight, titles_words.scale, n, k, 0, config.word_postings
-    )
+    word_line, word = index.title_words.propose(words, index.words_inverted, n, (k, 0), config.word_postings)
     arms = {
         "title": (line[first], names[first]),
         "word": (word_line, word),
@@ -107,13 +103,6 @@ def _arms(
         _, near = flat.search(embeddings, min(k, n))
         arms["encoder"] = (np.repeat(np.arange(len(forms)), near.shape[1]), near.ravel())
     return arms
-
-
-def _ranks(line: np.ndarray, score: np.ndarray) -> np.ndarray:
-    order = np.lexsort((-score, line))
-    out = np.empty(len(line), np.int64)
-    out[order] = rank_within(line[order])
-    return out
 
 
 def _recall(line: np.ndarray, product: np.ndarray, truth: np.ndarray) -> float:

@@ -463,15 +463,12 @@ class CatalogIndex:
         self, queries: sparse.csr_matrix, words: sparse.csr_matrix, embeddings: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the union over arms of (line, product), sorted."""
-        from shelfwise.matching.kernels import propose
-
         config, n = self.config, len(self.products)
-        depths = (config.title_depth, config.alias_depth, config.postings)
-        rows, names = propose(*csr(queries), *self.grams_inverted, self.grams.weight, self.grams.scale, n, *depths)
+        depths = config.title_depth, config.alias_depth
+        rows, names = self.grams.propose(queries, self.grams_inverted, n, depths, config.postings)
         keys = [rows.astype(np.int64) * n + self.name_product[names]]
-        weights = self.title_words.weight, self.title_words.scale
-        depths = (config.word_depth, 0, config.word_postings)
-        rows, names = propose(*csr(words), *self.words_inverted, *weights, n, *depths)
+        depths = config.word_depth, 0
+        rows, names = self.title_words.propose(words, self.words_inverted, n, depths, config.word_postings)
         keys.append(rows.astype(np.int64) * n + names)
         if embeddings is not None and self.vectors is not None:
             products = self._nearest(embeddings, config.encoder_depth)

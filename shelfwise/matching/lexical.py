@@ -105,6 +105,23 @@ class UnitRows:
 
         return unit_scores(*csr(queries), *self.parts, line, row)
 
+    def propose(
+        self,
+        queries: sparse.csr_matrix,
+        inverted: tuple[np.ndarray, np.ndarray],
+        n_first: int,
+        depths: tuple[int, int],
+        postings: int,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return (line, text), the texts most like each query, as far as `postings` entries of `inverted` tell.
+
+        `inverted`: what `inverted` returns. `depths`: how many of the texts below `n_first`, and of the rest. Lines
+        ascending, texts unordered.
+        """
+        from shelfwise.matching.kernels import propose
+
+        return propose(*csr(queries), *inverted, self.weight, self.scale, n_first, *depths, postings)
+
     @property
     def parts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """As the kernels take it."""

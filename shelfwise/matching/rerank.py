@@ -176,38 +176,16 @@ def train_cross_encoder(
 
 def _new_model(config: CrossTraining, texts: Sequence[str]) -> tuple[Any, Any]:
     """Return tokenizer and model before training."""
-    from transformers import (
-        AutoModelForSequenceClassification,
-        AutoTokenizer,
-        BertConfig,
-        BertForSequenceClassification,
-        BertTokenizer,
-    )
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertForSequenceClassification
+
+    from shelfwise.matching.training_models import new_bert
 
     if config.base is not None:
         local = Path(config.base).is_dir() or os.environ.get("HF_HUB_OFFLINE") == "1"
         model = AutoModelForSequenceClassification.from_pretrained(config.base, num_labels=1, local_files_only=local)
         model.config._name_or_path = ""
         return AutoTokenizer.from_pretrained(config.base, local_files_only=local), model
-    from shelfwise.matching.training_models import train_vocabulary
-
-    vocabulary = train_vocabulary(texts, config.vocab_size)
-    tokenizer = BertTokenizer(
-        vocab=vocabulary, do_lower_case=False, strip_accents=False, model_max_length=config.max_length
-    )
-    settings: dict[str, Any] = {"num_labels": 1, "pad_token_id": vocabulary["[PAD]"]}
-    bert = BertConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=config.hidden_size,
-        num_hidden_layers=config.layers,
-        num_attention_heads=config.heads,
-        intermediate_size=config.intermediate_size,
-        max_position_embeddings=config.max_length,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-        initializer_range=config.spread,
-        **settings,
-    )
+    tokenizer, bert = new_bert(config, texts, dropout=0.0, initializer_range=config.spread, num_labels=1)
     return tokenizer, BertForSequenceClassification(bert)
 
 

@@ -14,7 +14,9 @@ from shelfwise.matching.training_data import TrainingRows
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
     from tokenizers import Tokenizer
+    from transformers import BertConfig, BertTokenizer
 
+    from shelfwise.matching.rerank import CrossTraining
     from shelfwise.matching.train import EncoderConfig
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -109,26 +111,35 @@ def _bert(config: EncoderConfig, rows: TrainingRows, scratch: Path) -> list[Any]
 
 
 def _save_new_bert(config: EncoderConfig, rows: TrainingRows, directory: Path) -> None:
-    from transformers import BertConfig, BertModel, BertTokenizer
+    from transformers import BertModel
 
-    vocabulary = train_vocabulary([*rows.lines, *rows.titles], config.vocab_size)
+    tokenizer, bert = new_bert(config, [*rows.lines, *rows.titles], config.dropout, type_vocab_size=1)
+    tokenizer.save_pretrained(directory)
+    BertModel(bert, add_pooling_layer=False).save_pretrained(directory)
+
+
+def new_bert(
+    config: EncoderConfig | CrossTraining, texts: Sequence[str], dropout: float, **settings: Any
+) -> tuple[BertTokenizer, BertConfig]:
+    """Return a tokenizer trained on texts in normal form and the layout of a BERT over it, with more `settings`."""
+    from transformers import BertConfig, BertTokenizer
+
+    vocabulary = train_vocabulary(texts, config.vocab_size)
     tokenizer = BertTokenizer(
         vocab=vocabulary, do_lower_case=False, strip_accents=False, model_max_length=config.max_length
     )
-    tokenizer.save_pretrained(directory)
-    bert = BertConfig(
+    return tokenizer, BertConfig(
         vocab_size=len(vocabulary),
         hidden_size=config.hidden_size,
         num_hidden_layers=config.layers,
         num_attention_heads=config.heads,
         intermediate_size=config.intermediate_size,
-        hidden_dropout_prob=config.dropout,
-        attention_probs_dropout_prob=config.dropout,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
         max_position_embeddings=config.max_length,
-        type_vocab_size=1,
         pad_token_id=vocabulary["[PAD]"],
+        **settings,
     )
-    BertModel(bert, add_pooling_layer=False).save_pretrained(directory)
 
 
 def _given_model(config: EncoderConfig, base: str) -> SentenceTransformer:

@@ -429,11 +429,15 @@ def _pairs(name: str, result: Result) -> str:
 COMPARED = {"abt_buy": "Abt-Buy", "amazon_google": "Amazon-Google"}
 
 
-def _row_of(one: Result, cells: Callable[[], list[str]], width: int) -> list[str]:
-    """Return a system's row; one without a result says why in the first cell."""
-    if one["status"] == "done":
-        return [one["label"], *cells()]
-    return [f"{one['label']}: {one['reason']}", *["–"] * width]
+def _systems(header: list[str], systems: Result, cells: Callable[[Result], list[str]]) -> str:
+    """Return a table of what `cells` says of each system; one without a result says why in the first cell."""
+    rows = [
+        [one["label"], *cells(one)]
+        if one["status"] == "done"
+        else [f"{one['label']}: {one['reason']}", *["–"] * (len(header) - 1)]
+        for one in systems.values()
+    ]
+    return _table(header, rows)
 
 
 def _comparisons(result: Result) -> str:
@@ -465,52 +469,45 @@ def _comparisons(result: Result) -> str:
 
 
 def _compared_links(title: str, systems: Result) -> str:
-    rows = [
-        _row_of(
-            one,
-            lambda one=one: [
-                *(_with_interval(one, name) for name in ("pair_f1", "precision", "recall")),
-                *(_number(one[name]) for name in ("end_to_end_f1", "recall_at_10")),
-                _seconds(one["seconds"]),
-                str(one["chosen"]),
-            ],
-            7,
-        )
-        for one in systems.values()
-    ]
-    return _table([title, "pair F1", "precision", "recall", "end to end F1", "recall at 10", "time", "as used"], rows)
+    return _systems(
+        [title, "pair F1", "precision", "recall", "end to end F1", "recall at 10", "time", "as used"],
+        systems,
+        lambda one: [
+            *(_with_interval(one, name) for name in ("pair_f1", "precision", "recall")),
+            *(_number(one[name]) for name in ("end_to_end_f1", "recall_at_10")),
+            _seconds(one["seconds"]),
+            str(one["chosen"]),
+        ],
+    )
 
 
 def _compared_lines(systems: Result) -> str:
-    rows = [
-        _row_of(
-            one,
-            lambda one=one: [
-                *(_with_interval(one, name) for name in ("top1", "top5")),
-                _count(one["lines_per_second"]),
-                _seconds(one["fit_seconds"]),
-                _mb(one["peak_mb"]),
-                str(one["chosen"]),
-            ],
-            6,
-        )
-        for one in systems.values()
-    ]
-    return _table(["PriceRunner, unseen vendors", "top-1", "top-5", "lines/s", "preparing", "memory", "as used"], rows)
+    return _systems(
+        ["PriceRunner, unseen vendors", "top-1", "top-5", "lines/s", "preparing", "memory", "as used"],
+        systems,
+        lambda one: [
+            *(_with_interval(one, name) for name in ("top1", "top5")),
+            _count(one["lines_per_second"]),
+            _seconds(one["fit_seconds"]),
+            _mb(one["peak_mb"]),
+            str(one["chosen"]),
+        ],
+    )
 
 
 def _compared_coverage(systems: Result, withheld: float) -> str:
     from benchmarks.comparisons import coverage_at
 
-    rows = [
-        _row_of(one, lambda one=one: [_percent(coverage_at(one["curve"], least)) for least in (0.95, 0.98, 0.99)], 3)
-        for one in systems.values()
-    ]
     header = [f"the same, {withheld:.0%} of the products not in the catalog", "coverage at 95 %", "at 98 %", "at 99 %"]
     return (
         "Coverage: the share of lines with a product that are answered rightly before precision, taken from the surest "
         "answer on, falls below. Seen afterwards, so it says how well a system knows what it knows; what can be "
-        "promised beforehand is under decisions.\n\n" + _table(header, rows)
+        "promised beforehand is under decisions.\n\n"
+        + _systems(
+            header,
+            systems,
+            lambda one: [_percent(coverage_at(one["curve"], least)) for least in (0.95, 0.98, 0.99)],
+        )
     )
 
 

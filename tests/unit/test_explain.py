@@ -15,25 +15,9 @@ from shelfwise.matching.scorer import FORMULA, FORMULA_INTERCEPT, Scorer, Scorer
 from shelfwise.matching.shapley import GroupTrees
 from shelfwise.matching.spelling import Spelling, neighbour_codes
 from shelfwise.matching.trees import Forest
-from tests.unit.matching_samples import LetterEncoder, catalog, positives
+from tests.unit.matching_samples import LetterEncoder
 
 CONFIG = ScorerConfig(rounds=60, leaves=7, least_in_leaf=20)
-
-
-@pytest.fixture(scope="module")
-def products() -> pd.DataFrame:
-    return catalog()
-
-
-@pytest.fixture(scope="module")
-def lines(products) -> pd.DataFrame:
-    return positives(products)
-
-
-@pytest.fixture(scope="module")
-def index(products, lines) -> CatalogIndex:
-    names = product_names(products, lines)
-    return CatalogIndex.build(products, names, Lexical.fit(names["name"].tolist()), config=IndexConfig(threads=1))
 
 
 @pytest.fixture(scope="module")

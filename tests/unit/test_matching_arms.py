@@ -1,11 +1,10 @@
 import numpy as np
 import pandas as pd
-import pytest
 
 from shelfwise.matching import arms
 from shelfwise.matching.index import CatalogIndex, IndexConfig, embed_names, product_names
 from shelfwise.matching.lexical import Lexical
-from tests.unit.matching_samples import LetterEncoder, catalog, positives
+from tests.unit.matching_samples import LetterEncoder, positives
 
 CONFIG = IndexConfig(threads=1)
 
@@ -21,11 +20,6 @@ class Thesaurus:
         for row, title in enumerate(titles):
             out[row, int(title.split("@")[1]) if "@" in title else self.titles.index(title)] = 1.0
         return out
-
-
-@pytest.fixture(scope="module")
-def products() -> pd.DataFrame:
-    return catalog()
 
 
 def build(products: pd.DataFrame, lines: pd.DataFrame, encoder, past: pd.DataFrame | None = None) -> CatalogIndex:

@@ -31,11 +31,6 @@ CONFIG = IndexConfig(threads=1)
 
 
 @pytest.fixture(scope="module")
-def products() -> pd.DataFrame:
-    return catalog()
-
-
-@pytest.fixture(scope="module")
 def lines(products) -> pd.DataFrame:
     return positives(products, n=600)
 

@@ -14,25 +14,9 @@ from shelfwise.matching.index import CatalogIndex, IndexConfig, product_names
 from shelfwise.matching.lexical import Lexical
 from shelfwise.matching.matcher import MATCH_COLUMNS, Matcher, in_order, searched_titles
 from shelfwise.matching.scorer import Calibration, Scorer, ScorerConfig, best_rows
-from tests.unit.matching_samples import LetterEncoder, catalog, positives
+from tests.unit.matching_samples import LetterEncoder
 
 CONFIG = ScorerConfig(rounds=60, leaves=7, least_in_leaf=20, shrinkage=0, feature_share=0.5)
-
-
-@pytest.fixture(scope="module")
-def products() -> pd.DataFrame:
-    return catalog()
-
-
-@pytest.fixture(scope="module")
-def lines(products) -> pd.DataFrame:
-    return positives(products)
-
-
-@pytest.fixture(scope="module")
-def index(products, lines) -> CatalogIndex:
-    names = product_names(products, lines)
-    return CatalogIndex.build(products, names, Lexical.fit(names["name"].tolist()), config=IndexConfig(threads=1))
 
 
 def split(lines: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -5,17 +5,7 @@ import pytest
 from shelfwise.matching.pairs import check_pairs, contradictions, make_pairs
 from shelfwise.matching.splits import SplitConfig, split_positives, vendors_separable
 from shelfwise.text import normalise
-from tests.unit.matching_samples import catalog, positives
-
-
-@pytest.fixture(scope="module")
-def products() -> pd.DataFrame:
-    return catalog()
-
-
-@pytest.fixture(scope="module")
-def lines(products) -> pd.DataFrame:
-    return positives(products)
+from tests.unit.matching_samples import positives
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from shelfwise.matching.rerank import (
 )
 from shelfwise.matching.scorer import ScorerConfig
 from shelfwise.text import normalise
-from tests.unit.matching_samples import catalog, positives
+from tests.unit.matching_samples import positives
 
 CONFIG = ScorerConfig(rounds=20, leaves=7, least_in_leaf=20, shrinkage=0, feature_share=0.5, least_positives=50)
 TINY = CrossTraining(
@@ -46,11 +46,6 @@ class Oracle:
     def predict(self, pairs):
         self.asked += pairs
         return np.array([self.sign * 5.0 if pair in self.right else -self.sign * 5.0 for pair in pairs])
-
-
-@pytest.fixture(scope="module")
-def products():
-    return catalog()
 
 
 @pytest.fixture(scope="module")

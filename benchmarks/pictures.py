@@ -45,10 +45,10 @@ def compared_speed(systems: Mapping[str, Mapping[str, Any]], title: str) -> byte
 
 def compared_coverage(systems: Mapping[str, Mapping[str, Any]]) -> bytes:
     """Draw precision against coverage of every system of a comparison that has a curve, Shelfwise first."""
+    # A result that was read from its file has its systems in alphabetical order.
+    ordered = sorted(systems.items(), key=lambda item: item[0] != "shelfwise")
     curves = {
-        one["short"]: (one["curve"]["coverage"], one["curve"]["precision"])
-        for one in systems.values()
-        if one.get("curve")
+        one["short"]: (one["curve"]["coverage"], one["curve"]["precision"]) for _, one in ordered if one.get("curve")
     }
     return precision_coverage_picture(curves, None)
 

@@ -11,6 +11,7 @@ from assets.common import DATA_TEAM, MATCHING_TEAM, float_metadata, picture, tab
 from assets.reports import policy_metadata
 from resources.lake import Lake
 from resources.matching import MatchingConfig
+from resources.monitoring import MonitoringConfig
 from resources.registry import TITLE_MATCHER, ModelRegistry
 from resources.source import Uploads
 from shelfwise.artifacts import atomic_write_bytes
@@ -91,14 +92,21 @@ def _keep(lake: Lake, key: str, data: bytes | None, error: InputError) -> str:
         "upload_lines": dg.AssetIn(["uploads", "upload_lines"]),
         "catalog_index": dg.AssetIn(["matching", "catalog_index"]),
     },
-    code_version="2",
+    code_version="3",
 )
 def upload_matches(
-    upload_lines: pd.DataFrame, catalog_index: dict, registry: ModelRegistry, matching: MatchingConfig, lake: Lake
+    upload_lines: pd.DataFrame,
+    catalog_index: dict,
+    registry: ModelRegistry,
+    matching: MatchingConfig,
+    monitoring: MonitoringConfig,
+    lake: Lake,
 ) -> dg.MaterializeResult[pd.DataFrame]:
     """Candidates, score and decision for each line of one upload, made by the champion and by nothing else. The best
-    candidate comes with what agreed and conflicted, and how many points of 100 it moved the score.
+    candidate comes with what agreed and conflicted, and how many points of 100 it moved the score. A share of the
+    lines that need no person is drawn for the audit (`audited`).
     """
+    from shelfwise.matching.decisions import audited
     from shelfwise.matching.index import CatalogIndex
     from shelfwise.matching.matcher import Matcher
     from shelfwise.plots import decisions_picture
@@ -112,7 +120,7 @@ def upload_matches(
         matcher = Matcher.load(lake.fetch(champion.artifact), policy=policy)
         index = CatalogIndex.load(lake.fetch(catalog_index["location"]))
         matches = matcher.match(upload_lines, index, k=matching.candidates, explain=True)
-        matches = matches.assign(champion_version=champion.label)
+        matches = matches.assign(champion_version=champion.label, audited=audited(matches, monitoring.audit_share))
         best = matches[matches["rank"] == 1]
         png = decisions_picture(best["score"], best["decision"], "Decisions for this file")
     shares = best["decision"].value_counts(normalize=True)
@@ -122,6 +130,7 @@ def upload_matches(
         **policy_metadata(matcher),
         **float_metadata({f"{name}_share": shares.get(name, 0.0) for name in ("approved", "review", "no_match")}),
         "lines": len(best),
+        "audited": int(best["audited"].sum()),
         "examples": table(best[["title", "product_title", "score", "decision", "why"]].head(20), width=400),
         **table_metadata(matches, clock),
     }
@@ -140,11 +149,11 @@ def upload_matches(
             partition_mapping=dg.AllPartitionMapping(),
         )
     },
-    code_version="2",
+    code_version="3",
 )
 def review_queue(upload_matches: dict[str, pd.DataFrame], lake: Lake) -> dg.MaterializeResult[pd.DataFrame]:
-    """Lines a person has to decide, over all uploads, the most doubtful first; also as a CSV that is safe to open in
-    a spreadsheet.
+    """Lines a person has to decide, over all uploads, the most doubtful first, and among them those that are audited;
+    also as a CSV that is safe to open in a spreadsheet.
     """
     from shelfwise.matching.decisions import review_lines
     from shelfwise.safe_export import to_csv_bytes
@@ -157,6 +166,7 @@ def review_queue(upload_matches: dict[str, pd.DataFrame], lake: Lake) -> dg.Mate
     metadata = {
         "export": dg.MetadataValue.path(str(place)),
         "uploads": len(upload_matches or {}),
+        **{f"to_{reason}": int((queue["reason"] == reason).sum()) for reason in ("review", "audit")},
         "first_lines": table(queue, 20, width=400),
         **table_metadata(queue, clock),
     }

@@ -14,12 +14,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from shelfwise.artifacts import content_id
 from shelfwise.matching.guarantee import Certificate, Goal, Guarantee
+from shelfwise.matching.splits import hashed_share
 
 APPROVED, REVIEW, NO_MATCH = "approved", "review", "no_match"
 DECISIONS = (APPROVED, REVIEW, NO_MATCH)
 NEVER = math.inf  # a threshold that no score reaches
 FIXED, GUARANTEED = "fixed", "guaranteed"
+AUDIT_SEED = 4  # another than training's: what is audited has nothing to do with what was held out
 
 
 @dataclass(frozen=True)
@@ -134,27 +137,57 @@ def guaranteed(guarantee: Guarantee) -> Thresholds:
 
 
 REVIEW_COLUMNS = ("vendor_id", "file", "row", "line_id", "title", "product_id", "product_title", "score")
+LINE_KEYS = ["vendor_id", "file", "row", "line_id"]
+AUDIT = "audit"  # why a line is in the queue that needs no person
+
+
+def audited(upload_matches: pd.DataFrame, share: float) -> np.ndarray:
+    """Return per row whether a person sees the line although it was decided without one.
+
+    Of the lines that were approved or decided to match nothing, about `share` is drawn, so that these decisions can be
+    measured at all. The draw is a hash of vendor, file and line: a line that is matched again, by whichever champion,
+    is drawn again. All ranks of a line say the same. A decision is never changed.
+    """
+    settled = (upload_matches["decision"] != REVIEW).to_numpy()
+    keys = upload_matches[["vendor_id", "file", "line_id"]].astype(str)
+    lines = keys.drop_duplicates()
+    drawn = hashed_share(["\x1f".join(key) for key in lines.itertuples(index=False, name=None)], share, AUDIT_SEED)
+    chosen = pd.MultiIndex.from_frame(keys).isin(pd.MultiIndex.from_frame(lines[drawn]))
+    return settled & chosen
 
 
 def review_lines(upload_matches: Mapping[str, pd.DataFrame] | None) -> pd.DataFrame:
-    """Return the lines of all uploads that a person has to decide, the most doubtful (lowest score) first.
+    """Return the lines of all uploads that a person is asked about, the most doubtful (lowest score) first.
 
     `upload_matches`: matches per uploaded file. Columns: `REVIEW_COLUMNS`, then `alternatives` (the other candidates
-    as "product_id: title", best first, joined by " | "), and `why` and `champion_version` where the matches have them.
+    as "product_id: title", best first, joined by " | "), `reason` ("review", or "audit" where the decision stands and
+    is only measured), and `why` and `champion_version` where the matches have them. Audited lines are spread evenly
+    over the queue: by score they would stand at its ends, where they can be told apart, and where a queue that is
+    worked on from the top would never reach the approved ones.
     """
     frames = [frame for frame in (upload_matches or {}).values() if frame is not None and len(frame)]
     if not frames:
-        return pd.DataFrame(columns=[*REVIEW_COLUMNS, "alternatives", "why", "champion_version"])
+        return pd.DataFrame(columns=[*REVIEW_COLUMNS, "alternatives", "reason", "why", "champion_version"])
     matches = pd.concat(frames, ignore_index=True)
-    matches = matches[matches["decision"] == REVIEW]
-    keys = ["vendor_id", "file", "row", "line_id"]
+    drawn = matches["audited"].eq(True) if "audited" in matches else pd.Series(False, matches.index)
+    reason = np.where(drawn & (matches["decision"] != REVIEW), AUDIT, REVIEW)
+    matches = matches.assign(reason=reason)[(reason == AUDIT) | (matches["decision"] == REVIEW)]
     best = matches[matches["rank"] == 1]
-    others = matches[(matches["rank"] > 1) & matches["product_id"].notna()].sort_values([*keys, "rank"])
+    others = matches[(matches["rank"] > 1) & matches["product_id"].notna()].sort_values([*LINE_KEYS, "rank"])
     text = others["product_id"].astype(str) + ": " + others["product_title"].astype(str)
-    alternatives = text.groupby([others[key] for key in keys]).agg(" | ".join).rename("alternatives")
-    queue = best.merge(alternatives.reset_index(), on=keys, how="left") if len(alternatives) else best.copy()
+    alternatives = text.groupby([others[key] for key in LINE_KEYS]).agg(" | ".join).rename("alternatives")
+    queue = best.merge(alternatives.reset_index(), on=LINE_KEYS, how="left") if len(alternatives) else best.copy()
     if "alternatives" not in queue:
         queue["alternatives"] = ""
     queue["alternatives"] = queue["alternatives"].fillna("")
-    columns = [*REVIEW_COLUMNS, "alternatives", *[c for c in ("why", "champion_version") if c in queue]]
-    return queue.sort_values(["score", *keys], kind="stable")[columns].reset_index(drop=True)
+    columns = [*REVIEW_COLUMNS, "alternatives", "reason", *[c for c in ("why", "champion_version") if c in queue]]
+    return _mixed(queue.sort_values(["score", *LINE_KEYS], kind="stable"))[columns].reset_index(drop=True)
+
+
+def _mixed(queue: pd.DataFrame) -> pd.DataFrame:
+    """Return a queue with its audited lines at hashed places among the others, which keep their order."""
+    audit = (queue["reason"] == AUDIT).to_numpy()
+    place = np.cumsum(~audit).astype(np.float64)
+    keys = queue.loc[audit, ["vendor_id", "file", "line_id"]].astype(str).itertuples(index=False, name=None)
+    place[audit] = [int(content_id("place", *key), 16) / 16**16 * (len(queue) - audit.sum()) for key in keys]
+    return queue.iloc[np.argsort(place, kind="stable")]

@@ -18,6 +18,7 @@ from assets.uploads import review_queue, upload_lines, upload_matches
 from orchestration.jobs import match_upload
 from resources.lake import Lake, TableIO
 from resources.matching import MatchingConfig
+from resources.monitoring import MonitoringConfig
 from resources.registry import ModelRegistry
 from resources.source import Uploads
 from shelfwise.contract import list_rejected
@@ -40,6 +41,7 @@ def resources(shop: Shop, **matching: Any) -> dict[str, object]:
         "registry": ModelRegistry(root=root),
         "uploads": Uploads(url=str(shop.data), max_mb=1),
         "matching": MatchingConfig(**matching),
+        "monitoring": MonitoringConfig(audit_share=0.5),
     }
 
 
@@ -343,9 +345,32 @@ def test_the_queue_holds_the_review_lines_of_all_uploads_and_nothing_else(
     text = (shop.lake / "exports" / "review_queue.csv").read_text(encoding="utf-8")
     rows = list(csv.reader(io.StringIO(text, newline="")))
     assert len(rows) == 3
+    assert queue["reason"].tolist() == ["review", "review"], "these were matched before there was an audit"
     assert rows[0] == list(queue.columns)
     assert not [cell for row in rows for cell in row if cell[:1] in "=+-@\t\r" and cell]
     assert rows[2][rows[0].index("title")] == '\'=HYPERLINK("http://x")'
+
+
+def test_the_queue_shows_what_is_audited_and_its_decision_stands(shop: Shop, instance: dg.DagsterInstance) -> None:
+    shop.upload(GOOD, good_file(shop, 60))
+    assert match(shop, instance, GOOD, policy="fixed").success
+    matches = pd.read_parquet(matches_of(shop, GOOD))
+    assert (matches.groupby("line_id")["audited"].nunique() == 1).all()
+    best = matches[matches["rank"] == 1]
+    approved, drawn = best["decision"] == "approved", best["audited"]
+    assert 0 < (approved & drawn).sum() < approved.sum()
+    assert not (drawn & (best["decision"] == "review")).any()
+    again = match(shop, instance, GOOD, policy="fixed")
+    pd.testing.assert_frame_equal(pd.read_parquet(matches_of(shop, GOOD)), matches)
+    (event,) = [e for e in again.get_asset_materialization_events() if e.asset_key.path[-1] == "upload_matches"]
+    assert event.materialization.metadata["audited"].value == drawn.sum()
+    queue = collect(shop, instance)
+    assert set(queue.loc[queue["reason"] == "audit", "line_id"]) == set(best.loc[drawn, "line_id"])
+    assert set(queue.loc[queue["reason"] == "review", "line_id"]) == set(
+        best.loc[best["decision"] == "review", "line_id"]
+    )
+    with (shop.lake / "exports" / "review_queue.csv").open(encoding="utf-8", newline="") as file:
+        assert [row["reason"] for row in csv.DictReader(file)] == queue["reason"].tolist()
 
 
 def matches_frame(vendor: str, file: str, lines: list[tuple[str, str, float]]) -> pd.DataFrame:

@@ -6,22 +6,18 @@ import time
 from typing import Any
 
 import dagster as dg
-from dagster._core.storage.tags import PARTITION_NAME_TAG, SENSOR_NAME_TAG
+from dagster._core.storage.tags import PARTITION_NAME_TAG
 
+from resources.lake import Lake
 from resources.source import Uploads
-from shelfwise.contract.decide import (
-    SensorState,
-    decide,
-    decode_cursor,
-    encode_cursor,
-    remembered,
-    run_key,
-)
+from sensors.history import ATTEMPT_TAG, REVISION_TAG, requests_made
+from shelfwise.contract.decide import Request, SensorState, decide, run_key
+from shelfwise.contract.ledger import Ledger
 from shelfwise.contract.store import Listing, UploadFile
 
 UPLOADS_SENSOR = "uploads_sensor"
 MAX_SHOWN = 5
-ETAG_TAG, REVISION_TAG, VENDOR_TAG = "shelfwise/etag", "shelfwise/revision", "shelfwise/vendor"
+ETAG_TAG, VENDOR_TAG = "shelfwise/etag", "shelfwise/vendor"
 
 
 def build_uploads_sensor(
@@ -31,7 +27,7 @@ def build_uploads_sensor(
     per content.
 
     A listing that fails raises, so that the tick is marked as failed and nothing is forgotten; it never reads as
-    "no files".
+    "no files". What was seen is kept in the lake (see `shelfwise.contract.ledger`).
     """
 
     @dg.sensor(
@@ -41,17 +37,19 @@ def build_uploads_sensor(
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Starts a run for each new or changed file in the uploads folder, once per content.",
     )
-    def uploads_sensor(context: dg.SensorEvaluationContext, uploads: Uploads) -> dg.SensorResult:
-        state = decode_cursor(context.cursor) if context.cursor else _state_of_runs(context.instance)
-        listing = uploads.store().listing()
-        decision = decide(listing.files, state, now=time.time(), settle_seconds=settle_seconds)
-        requests = [_request(file, decision.state.revision(file.key)) for file in decision.new]
+    def uploads_sensor(context: dg.SensorEvaluationContext, uploads: Uploads, lake: Lake) -> dg.SensorResult:
+        ledger = Ledger(lake.path, UPLOADS_SENSOR)
+        state = ledger.load(context.cursor)
+        made = requests_made(context.instance, UPLOADS_SENSOR, state if context.cursor else None, _made)
+        listing = uploads.store().listing(state.marks)
+        decision = decide(listing.files, state, now=time.time(), settle_seconds=settle_seconds, history=made)
+        requests = [_request(file, decision.state, decision.attempts.get(file.key, 1)) for file in decision.new]
         return dg.SensorResult(
             run_requests=requests,
             dynamic_partitions_requests=[partitions.build_add_request([file.key for file in decision.new])]
             if decision.new
             else [],
-            cursor=encode_cursor(decision.state),
+            cursor=ledger.save(decision.state),
             skip_reason=None if requests else "; ".join([decision.reason, *_ignored(listing)]),
         )
 
@@ -64,28 +62,16 @@ def _ignored(listing: Listing) -> list[str]:
     return [f"{key} is not an upload: {why}" for key, why in shown[:MAX_SHOWN]]
 
 
-def _request(file: UploadFile, revision: int) -> dg.RunRequest:
-    tags = {ETAG_TAG: file.etag, VENDOR_TAG: file.vendor_id, REVISION_TAG: str(revision)}
+def _request(file: UploadFile, state: SensorState, attempt: int) -> dg.RunRequest:
+    revision = state.revision(file.key)
+    tags = {ETAG_TAG: file.etag, VENDOR_TAG: file.vendor_id, REVISION_TAG: str(revision), ATTEMPT_TAG: str(attempt)}
     return dg.RunRequest(run_key=run_key(file, revision), partition_key=file.key, tags=tags)
 
 
-def _state_of_runs(instance: dg.DagsterInstance) -> SensorState:
-    """What is known without a cursor (it was reset, or the demo ran before the daemon): the runs started so far."""
-    runs = instance.get_runs(filters=dg.RunsFilter(tags={SENSOR_NAME_TAG: UPLOADS_SENSOR}))
-    requests = []
-    for run in reversed(runs):
-        tags = run.tags
-        if ETAG_TAG in tags and PARTITION_NAME_TAG in tags:
-            etag = None if was_interrupted(instance, run) else tags[ETAG_TAG]
-            requests.append((tags[PARTITION_NAME_TAG], etag, int(tags.get(REVISION_TAG, 0))))
-    return remembered(requests)
-
-
-def was_interrupted(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
-    """Whether a run ended without an answer: canceled, or dead without any of its steps having failed.
-
-    A bad file is an answer: its step failed, and trying it again would fail again.
-    """
-    if run.status != dg.DagsterRunStatus.FAILURE:
-        return run.status == dg.DagsterRunStatus.CANCELED
-    return not instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE, limit=1).records
+def _made(run: dg.DagsterRun) -> Request | None:
+    """The request behind a run; None where its tags tell of none."""
+    key, etag = run.tags.get(PARTITION_NAME_TAG), run.tags.get(ETAG_TAG)
+    if key is None or etag is None:
+        return None
+    revision, attempt = int(run.tags.get(REVISION_TAG, 0)), int(run.tags.get(ATTEMPT_TAG, 1))
+    return Request(key, etag, revision, attempt=attempt)

@@ -1,6 +1,6 @@
-"""Which uploaded files are new and whole: a pure function of what is listed now and what was seen before.
+"""Which files are new and whole: a pure function of what is listed now, what was seen before and what became of it.
 
-The rules:
+Shared by the uploads sensor (vendors' files) and the feedback sensor (people's answers). The rules:
 - A content (key and etag) is requested once. New content under a known key is requested again, and so is an older
   content that comes back after another: what was made of the one in between is no longer what the file says. Requests
   of a key are counted, because a run key that was used before would start nothing.
@@ -9,45 +9,83 @@ The rules:
   whole and are requested at once.
 - A file that was deleted stays known: the same content coming back is not new.
 - A listing that failed never gets here (`UploadStore.list` raises), so it cannot read as "everything was deleted".
+- A run that was started counts even where the state does not know of it: after a crash between starting a run and
+  keeping the cursor, the run is the memory.
+- A run that ended without an answer (canceled, or its process killed) is requested again under a key of its own, as
+  long as its file is there with the same content, `MAX_ATTEMPTS` times in all.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from shelfwise.contract.store import UploadFile
 
-CURSOR_VERSION = 1
+MAX_ATTEMPTS = 3
+_SHOWN = 5
 
 
-class CursorError(ValueError):
-    """A cursor that this code cannot read. Starting over instead of raising would hide why it is broken."""
+class Entry(NamedTuple):
+    """What is remembered of a key: the etag requested last, how many requests were made, and the mark (see
+    `UploadFile`) under which that content was last found. An etag of None says that nothing stands.
+    """
+
+    etag: str | None
+    requests: int
+    mark: str = ""
+
+
+class Request(NamedTuple):
+    """A request that was made, as the tags of its run tell. `revision`: how many requests of the key came before it.
+    `attempt` counts, from 1, the requests of the same content after interruptions.
+    """
+
+    key: str
+    etag: str
+    revision: int
+    interrupted: bool = False
+    attempt: int = 1
 
 
 @dataclass(frozen=True)
 class SensorState:
-    """What the sensor remembers: the last requested etag per key, (etag, size) of files that wait, and how many
-    requests were made per key.
+    """What a sensor remembers: an entry per key, and (etag, size) of files that wait.
+
+    `snapshot` names the stored part of it (see `ledger`).
     """
 
-    seen: Mapping[str, str] = field(default_factory=dict)
+    entries: Mapping[str, Entry] = field(default_factory=dict)
     pending: Mapping[str, tuple[str, int]] = field(default_factory=dict)
-    requests: Mapping[str, int] = field(default_factory=dict)
+    snapshot: str | None = None
 
     def revision(self, key: str) -> int:
         """How many requests of a key came before its last one."""
-        return self.requests[key] - 1
+        return self.entries[key].requests - 1
+
+    @property
+    def seen(self) -> dict[str, str]:
+        """The etag requested last, by key."""
+        return {key: entry.etag for key, entry in self.entries.items() if entry.etag is not None}
+
+    @property
+    def marks(self) -> dict[str, tuple[str, str]]:
+        """(mark, etag) by key, for `UploadStore.listing`."""
+        return {key: (e.mark, e.etag) for key, e in self.entries.items() if e.mark and e.etag is not None}
 
 
 @dataclass(frozen=True)
 class Decision:
-    """Files to request now, the state to keep, keys that wait with the reason why."""
+    """Files to request now, the state to keep, keys that wait with the reason why, the attempt of each request that is
+    not the first for its content, and keys that are not tried again.
+    """
 
     new: list[UploadFile]
     state: SensorState
-    waiting: dict[str, str]
+    waiting: dict[str, str] = field(default_factory=dict)
+    attempts: dict[str, int] = field(default_factory=dict)
+    given_up: list[str] = field(default_factory=list)
 
     @property
     def seen(self) -> Mapping[str, str]:
@@ -60,29 +98,56 @@ class Decision:
     @property
     def reason(self) -> str:
         """One line on why nothing (more) was requested."""
+        parts = []
         if self.waiting:
-            shown = "; ".join(f"{key}: {why}" for key, why in list(self.waiting.items())[:5])
-            return f"{len(self.waiting)} file(s) wait until they are whole ({shown})"
-        return f"no new or changed file among {len(self.state.seen)} known"
+            shown = "; ".join(f"{key}: {why}" for key, why in list(self.waiting.items())[:_SHOWN])
+            parts.append(f"{len(self.waiting)} file(s) wait until they are whole ({shown})")
+        if self.given_up:
+            parts.append(
+                f"{len(self.given_up)} file(s) are not tried again, their runs were interrupted {MAX_ATTEMPTS} times: "
+                f"{', '.join(self.given_up[:_SHOWN])}. Re-execute the last run of each"
+            )
+        return ". ".join(parts) or f"no new or changed file among {len(self.state.seen)} known"
 
 
-def decide(listed: Iterable[UploadFile], state: SensorState, *, now: float, settle_seconds: float = 5.0) -> Decision:
-    """Decide what to request, by the rules above. `now` is in seconds since 1970; nothing is modified."""
-    seen, pending, requests = dict(state.seen), {}, dict(state.requests)
-    new: list[UploadFile] = []
-    waiting: dict[str, str] = {}
+def decide(
+    listed: Iterable[UploadFile],
+    state: SensorState,
+    *,
+    now: float,
+    settle_seconds: float = 5.0,
+    history: Iterable[Request] = (),
+) -> Decision:
+    """Decide what to request, by the rules above. `now` is in seconds since 1970; nothing is modified.
+
+    `history`: requests that the state may not know of and those whose runs were interrupted, oldest first. Requests
+    that the state knows and that were answered may be among them or not.
+    """
+    history = list(history)
+    entries = dict(learn(state, history).entries)
+    interrupted = {(one.key, one.etag, one.revision): one.attempt for one in history if one.interrupted}
+    decision = Decision([], state)
+    pending: dict[str, tuple[str, int]] = {}
     for file in sorted(listed, key=lambda file: file.key):
-        if seen.get(file.key) == file.etag:
-            continue
-        why = None if file.whole or settle_seconds <= 0 else _unsettled(file, state, now, settle_seconds)
-        if why:
-            waiting[file.key] = why
-            pending[file.key] = (file.etag, file.size)
+        entry = entries.get(file.key, Entry(None, 0))
+        if entry.etag == file.etag:
+            attempt = interrupted.get((file.key, file.etag, entry.requests - 1))
+            if attempt is None or attempt >= MAX_ATTEMPTS:
+                if attempt is not None:
+                    decision.given_up.append(file.key)
+                if file.mark and file.mark != entry.mark:
+                    entries[file.key] = entry._replace(mark=file.mark)
+                continue
+            decision.attempts[file.key] = attempt + 1
         else:
-            new.append(file)
-            seen[file.key] = file.etag
-            requests[file.key] = requests.get(file.key, 0) + 1
-    return Decision(new, SensorState(seen, pending, requests), waiting)
+            why = None if file.whole or settle_seconds <= 0 else _unsettled(file, state, now, settle_seconds)
+            if why:
+                decision.waiting[file.key] = why
+                pending[file.key] = (file.etag, file.size)
+                continue
+        decision.new.append(file)
+        entries[file.key] = Entry(file.etag, entry.requests + 1, file.mark)
+    return replace(decision, state=replace(state, entries=entries, pending=pending))
 
 
 def _unsettled(file: UploadFile, state: SensorState, now: float, settle_seconds: float) -> str | None:
@@ -102,55 +167,20 @@ def run_key(file: UploadFile, revision: int = 0) -> str:
     return f"{file.key}:{file.etag}:r{revision}" if revision else f"{file.key}:{file.etag}"
 
 
-def remembered(requests: Iterable[tuple[str, str | None, int]]) -> SensorState:
-    """The state behind requests that were made: (key, etag, revision), oldest first.
-
-    An etag of None stands for a request that came to nothing because its run was interrupted: the file counts as
-    unseen, and its next request gets a run key of its own.
-    """
-    seen: dict[str, str] = {}
-    counts: dict[str, int] = {}
-    for key, etag, revision in requests:
-        seen.pop(key, None)
-        if etag is not None:
-            seen[key] = etag
-        counts[key] = max(revision + 1, counts.get(key, 0))
-    return SensorState(seen, {}, counts)
+def learn(state: SensorState, history: Iterable[Request]) -> SensorState:
+    """Add requests that were made without the state knowing, oldest first."""
+    entries = dict(state.entries)
+    for one in history:
+        if is_news(state, one) and one.revision >= entries.get(one.key, Entry(None, 0)).requests:
+            entries[one.key] = Entry(one.etag, one.revision + 1)
+    return replace(state, entries=entries)
 
 
-def encode_cursor(state: SensorState) -> str:
-    """The state as text, the same text for the same state."""
-    pending = {key: list(value) for key, value in state.pending.items()}
-    value = {"version": CURSOR_VERSION, "seen": dict(state.seen), "pending": pending, "requests": dict(state.requests)}
-    return json.dumps(value, sort_keys=True)
+def is_news(state: SensorState, request: Request) -> bool:
+    """Whether the state does not know of a request that was made."""
+    return request.revision >= state.entries.get(request.key, Entry(None, 0)).requests
 
 
-def decode_cursor(cursor: str | None) -> SensorState:
-    """The state behind a cursor; none (a sensor that never ran) is the empty state.
-
-    Raises CursorError for anything else that `encode_cursor` did not write. Resetting the cursor in the UI is safe:
-    the sensor then remembers by the runs it started (`remembered`).
-    """
-    if not cursor:
-        return SensorState()
-    try:
-        value = json.loads(cursor)
-        if value["version"] != CURSOR_VERSION:
-            raise ValueError(f"version {value['version']}, not {CURSOR_VERSION}")
-        seen = {_text(key): _text(etag) for key, etag in value["seen"].items()}
-        pending = {_text(key): (_text(etag), int(size)) for key, (etag, size) in value["pending"].items()}
-        requests = {_text(key): int(number) for key, number in value["requests"].items()}
-        if not seen.keys() <= requests.keys():
-            raise ValueError("files were seen that were never requested")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CursorError(
-            f"the uploads sensor cannot read its cursor ({error!r}). Reset the cursor in the UI: files that were "
-            "processed are not processed again"
-        ) from error
-    return SensorState(seen, pending, requests)
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} is not text")
-    return value
+def remembered(history: Iterable[Request]) -> SensorState:
+    """The state behind requests that were made, oldest first: what is known without a cursor."""
+    return learn(SensorState(), history)

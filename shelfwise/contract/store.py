@@ -11,7 +11,7 @@ import json
 import os
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ REJECTED = "rejected"
 _UNFINISHED = (".part", ".partial", ".tmp", ".crdownload", ".filepart", ".swp")
 _CIRCLE = "a link that leads back to itself"
 _RACE_SECONDS = 2.0
-_DIGESTS: dict[str, tuple[tuple[int, ...], str]] = {}
+_DIGESTS: dict[str, tuple[str, str]] = {}
 _DIGESTS_KEPT = 100_000
 
 
@@ -36,7 +36,8 @@ _DIGESTS_KEPT = 100_000
 class UploadFile:
     """One uploaded file as listed. `key` is 'vendor/file.csv'; `modified` is in seconds since 1970.
 
-    `whole` says that the store shows files only when they are complete, as object stores do.
+    `whole` says that the store shows files only when they are complete, as object stores do. `mark` stands for the
+    local file as it was found (inode, size, times): while it stays, so does the content. Empty where that is not sure.
     """
 
     key: str
@@ -44,6 +45,7 @@ class UploadFile:
     size: int
     modified: float
     whole: bool = False
+    mark: str = field(default="", compare=False)
 
     @property
     def vendor_id(self) -> str:
@@ -81,14 +83,15 @@ class UploadStore:
         """The uploads there are now; see `listing`."""
         return self.listing().files
 
-    def listing(self) -> Listing:
-        """List the uploads folder.
+    def listing(self, known: Mapping[str, tuple[str, str]] | None = None) -> Listing:
+        """List the uploads folder. `known`: (mark, etag) by key from an earlier listing; local files that still bear
+        their mark are not read again.
 
         A data directory without the folder has no uploads. Raises ListingError where the data directory is missing
         or anything in it cannot be listed: an incomplete listing is never returned.
         """
         try:
-            return self._listing_local() if is_local(self.root) else self._listing_remote()
+            return self._listing_local(known or {}) if is_local(self.root) else self._listing_remote()
         except ListingError:
             raise
         except Exception as error:
@@ -114,7 +117,7 @@ class UploadStore:
             )
         return data
 
-    def _listing_local(self) -> Listing:
+    def _listing_local(self, known: Mapping[str, tuple[str, str]]) -> Listing:
         root = Path(str(self.root))
         if not root.is_dir():
             raise ListingError(f"cannot list {self.folder}: there is no data directory {self.root}")
@@ -133,11 +136,14 @@ class UploadStore:
                 listing.ignored[vendor.name + "/"] = reason
                 continue
             for entry in _scan(Path(vendor.path)):
-                self._list_entry(f"{vendor.name}/{entry.name}", entry, real, listing)
+                key = f"{vendor.name}/{entry.name}"
+                self._list_entry(key, entry, real, listing, known.get(key))
         return listing
 
-    def _list_entry(self, key: str, entry: os.DirEntry[str], real: Path, listing: Listing) -> None:
-        leaves = _leaves(Path(entry.path), real)
+    def _list_entry(
+        self, key: str, entry: os.DirEntry[str], real: Path, listing: Listing, known: tuple[str, str] | None
+    ) -> None:
+        leaves = _leaves(Path(entry.path), real) if entry.is_symlink() else None
         reason = _why_ignored(entry.name) or leaves
         if leaves != _CIRCLE and entry.is_dir():
             reason = "a folder inside a vendor's folder"
@@ -149,23 +155,26 @@ class UploadStore:
             if not stat.S_ISREG(found.st_mode):
                 listing.ignored[key] = "not a regular file"
                 return
-            etag = self._local_etag(Path(entry.path), found)
+            etag, mark = self._local_etag(Path(entry.path), found, known)
         except FileNotFoundError:
             listing.ignored[key] = "it disappeared while the folder was listed"
             return
         except PermissionError:
             # Listed all the same: reading it fails with a reason that its vendor can see, and nothing else stops.
-            etag = hashlib.sha256(f"unreadable-{found.st_size}-{found.st_ctime_ns}".encode()).hexdigest()
-        listing.files.append(UploadFile(key, etag, found.st_size, found.st_mtime))
+            etag, mark = hashlib.sha256(f"unreadable-{found.st_size}-{found.st_ctime_ns}".encode()).hexdigest(), ""
+        listing.files.append(UploadFile(key, etag, found.st_size, found.st_mtime, mark=mark))
 
-    def _local_etag(self, path: Path, found: os.stat_result) -> str:
-        """SHA-256 of the content, remembered while inode, size and times stay and are old enough to be trusted."""
+    def _local_etag(self, path: Path, found: os.stat_result, known: tuple[str, str] | None) -> tuple[str, str]:
+        """SHA-256 of the content, and the mark that stands for it; none while the times are too fresh to be trusted.
+
+        What the ledger of a sensor knows counts, and what this process has read since.
+        """
         if found.st_size > self.max_bytes:
-            return hashlib.sha256(f"{found.st_size}-{found.st_mtime_ns}".encode()).hexdigest()
-        mark = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-        known = _DIGESTS.get(str(path))
-        if known and known[0] == mark:
-            return known[1]
+            return hashlib.sha256(f"{found.st_size}-{found.st_mtime_ns}".encode()).hexdigest(), ""
+        mark = f"{found.st_ino}-{found.st_size}-{found.st_mtime_ns}-{found.st_ctime_ns}"
+        for one in (known, _DIGESTS.get(str(path))):
+            if one and one[0] == mark:
+                return one[1], mark
         digest, left = hashlib.sha256(), self.max_bytes + 1
         with path.open("rb") as handle:
             while left > 0 and (block := handle.read(min(left, 1 << 20))):
@@ -176,7 +185,8 @@ class UploadStore:
             if len(_DIGESTS) >= _DIGESTS_KEPT:
                 _DIGESTS.clear()
             _DIGESTS[str(path)] = (mark, digest.hexdigest())
-        return digest.hexdigest()
+            return digest.hexdigest(), mark
+        return digest.hexdigest(), ""
 
     def _listing_remote(self) -> Listing:
         fs, prefix = self.root.fs, self.folder.path.rstrip("/") + "/"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -20,10 +19,11 @@ from orchestration import execution
 from orchestration.definitions import build_definitions
 from orchestration.jobs import match_upload
 from orchestration.settings import Settings
+from resources.lake import Lake
 from resources.source import Uploads
-from sensors.uploads import UPLOADS_SENSOR, build_uploads_sensor, was_interrupted
-from shelfwise.contract import SensorState, encode_cursor
-from shelfwise.contract.store import ListingError
+from sensors.history import was_interrupted
+from sensors.uploads import UPLOADS_SENSOR, build_uploads_sensor
+from shelfwise.contract import Ledger, ListingError, SensorState
 
 KEY = "acme/lines.csv"
 
@@ -36,8 +36,8 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    (tmp_path / "uploads").mkdir()
-    return tmp_path
+    (tmp_path / "data" / "uploads").mkdir(parents=True)
+    return tmp_path / "data"
 
 
 def put(data: Path, content: bytes = b"title\nsoap\n", key: str = KEY, age: float = 3600) -> None:
@@ -51,11 +51,17 @@ def tick(
     data: Path, instance: dg.DagsterInstance, cursor: str | None = None, settle: float = 5.0
 ) -> tuple[dg.SensorResult, str]:
     sensor = build_uploads_sensor(upload_files, match_upload, settle, 30)
-    with dg.build_sensor_context(instance=instance, cursor=cursor, resources={"uploads": Uploads(url=str(data))}) as c:
-        result = sensor(c)
+    resources = {"uploads": Uploads(url=str(data)), "lake": Lake(root=str(lake_of(data)))}
+    with dg.build_sensor_context(instance=instance, cursor=cursor, resources=resources) as context:
+        result = sensor(context)
     assert isinstance(result, dg.SensorResult)
     assert result.cursor
     return result, result.cursor
+
+
+def lake_of(data: Path) -> Path:
+    """Beside the data directory, wherever that was moved to."""
+    return data.parent / "lake"
 
 
 def requests(result: dg.SensorResult) -> list[dg.RunRequest]:
@@ -83,7 +89,7 @@ def test_a_new_file_waits_and_then_becomes_a_partition_and_a_run(data: Path, ins
     assert KEY in str(getattr(first.skip_reason, "skip_message", first.skip_reason))
     second, cursor = tick(data, instance, cursor)
     (request,) = requests(second)
-    etag = json.loads(cursor)["seen"][KEY]
+    etag = Ledger(lake_of(data), UPLOADS_SENSOR).load(cursor).seen[KEY]
     assert len(etag) == 64
     assert (request.run_key, request.partition_key) == (f"{KEY}:{etag}", KEY)
     assert request.tags["shelfwise/etag"] == etag
@@ -221,7 +227,7 @@ def test_the_demo_skips_what_the_daemon_would_skip(
     put(data, key="acme/known.csv")
     put(data, key="acme/new.csv")
     known, new = requests(tick(data, instance, settle=0)[0])
-    settings = Settings(data=str(data), lake=str(data / "lake"), upload_settle_seconds=0)
+    settings = Settings(data=str(data), lake=str(lake_of(data)), upload_settle_seconds=0)
     ran: list[dict[str, str]] = []
 
     def run_job(job: object, where: dg.DagsterInstance, tags: dict[str, str], say: object) -> execution.RunOutcome:
@@ -231,12 +237,12 @@ def test_the_demo_skips_what_the_daemon_would_skip(
     monkeypatch.setattr(execution, "load_settings", lambda: settings)
     monkeypatch.setattr(execution, "run_job", run_job)
     # The state before the run was made, as after a crash between starting a run and keeping the cursor.
-    empty = encode_cursor(SensorState())
+    empty = Ledger(lake_of(data), UPLOADS_SENSOR).save(SensorState())
     start(instance, known)
     cursor, outcomes, reason = execution.tick_uploads_sensor(instance, empty, say=lambda text: None)
     assert [tags[PARTITION_NAME_TAG] for tags in ran] == ["acme/new.csv"]
     assert len(outcomes) == 1
-    assert reason == "1 file(s) were matched before"
+    assert reason is None, "the run that is there is the memory: it was not asked for again"
     assert ran[0][RUN_KEY_TAG] == new.run_key
     assert ran[0]["shelfwise/etag"] == new.tags["shelfwise/etag"]
     sensor: Any = SimpleNamespace(name=UPLOADS_SENSOR)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shelfwise.contract import SensorState, UploadFile, decide, decode_cursor, encode_cursor, remembered, run_key
-from shelfwise.contract.decide import CursorError
+from shelfwise.contract import Entry, Request, SensorState, UploadFile, decide, remembered, run_key
+from shelfwise.contract.decide import MAX_ATTEMPTS
 
 NOW = 1_000_000.0
 
@@ -23,9 +20,13 @@ def remote(key: str = "v/a.csv", etag: str = "e1", modified: float = NOW) -> Upl
 
 
 def tick(
-    files: list[UploadFile], state: SensorState | None = None, now: float = NOW, settle: float = 5
+    files: list[UploadFile],
+    state: SensorState | None = None,
+    now: float = NOW,
+    settle: float = 5,
+    history: list[Request] | None = None,
 ) -> tuple[list[str], SensorState, dict[str, str]]:
-    decision = decide(files, state or SensorState(), now=now, settle_seconds=settle)
+    decision = decide(files, state or SensorState(), now=now, settle_seconds=settle, history=history or [])
     keys = [run_key(file, decision.state.revision(file.key)) for file in decision.new]
     return keys, decision.state, decision.waiting
 
@@ -90,18 +91,47 @@ def test_a_tick_that_is_evaluated_again_asks_for_the_same_run_keys() -> None:
 
 
 def test_without_a_cursor_the_requests_made_so_far_are_the_memory() -> None:
-    state = remembered([("v/a.csv", "e1", 0), ("v/b.csv", "b1", 0), ("v/a.csv", "e2", 1)])
+    made = [Request("v/a.csv", "e1", 0), Request("v/b.csv", "b1", 0), Request("v/a.csv", "e2", 1)]
+    state = remembered(made)
     assert tick([remote(etag="e2"), remote("v/b.csv", "b1")], state)[0] == []
     assert tick([remote(etag="e1"), remote("v/b.csv", "b1")], state)[0] == ["v/a.csv:e1:r2"]
     assert remembered([]) == SensorState()
 
 
-def test_what_was_interrupted_is_requested_again_under_a_new_key() -> None:
-    assert tick([remote(etag="e1")], remembered([("v/a.csv", None, 0)]))[0] == ["v/a.csv:e1:r1"]
-    earlier_is_stale = remembered([("v/a.csv", "e1", 0), ("v/a.csv", None, 1)])
-    assert tick([remote(etag="e1")], earlier_is_stale)[0] == ["v/a.csv:e1:r2"]
-    repeated = remembered([("v/a.csv", None, 0), ("v/a.csv", "e1", 1)])
-    assert tick([remote(etag="e1")], repeated)[0] == []
+def test_a_run_that_the_state_does_not_know_is_learnt() -> None:
+    _, state, _ = tick([remote(etag="e1")])
+    lost = [Request("v/a.csv", "e1", 0), Request("v/a.csv", "e2", 1), Request("v/b.csv", "b1", 0)]
+    listed = [remote(etag="e2"), remote("v/b.csv", "b1")]
+    assert tick(listed, state, history=lost)[0] == []
+    new, state, _ = tick([remote(etag="e1")], state, history=lost)
+    assert new == ["v/a.csv:e1:r2"], "the run in between made what stands now"
+    assert tick([remote(etag="e1")], state, history=lost)[0] == [], "what is known already teaches nothing"
+
+
+def test_what_was_interrupted_is_requested_again_a_few_times() -> None:
+    _, state, _ = tick([local()])
+    new, state, _ = tick([local()], state)
+    made: list[Request] = []
+    while new:
+        attempt = len(made) + 1
+        made.append(Request("v/a.csv", "e1", state.revision("v/a.csv"), interrupted=True, attempt=attempt))
+        decision = decide([local()], state, now=NOW, history=made)
+        again = [run_key(file, decision.state.revision(file.key)) for file in decision.new]
+        assert again == ([f"v/a.csv:e1:r{attempt}"] if attempt < MAX_ATTEMPTS else []), "at once: the file is whole"
+        assert decision.attempts == ({"v/a.csv": attempt + 1} if again else {})
+        new, state = again, decision.state
+    assert len(made) == MAX_ATTEMPTS
+    assert "not tried again" in decide([local()], state, now=NOW, history=made).reason
+    assert tick([remote(etag="e2")], state, history=made)[0] == ["v/a.csv:e2:r3"], "another content is another matter"
+
+
+def test_an_interruption_of_what_is_no_longer_there_asks_for_nothing() -> None:
+    _, state, _ = tick([remote(etag="e1")])
+    cut = [Request("v/a.csv", "e1", 0, interrupted=True)]
+    assert tick([], state, history=cut)[0] == []
+    new, state, _ = tick([remote(etag="e2")], state, history=cut)
+    assert new == ["v/a.csv:e2:r1"]
+    assert tick([remote(etag="e2")], state, history=cut)[0] == [], "only the last request of a key counts"
 
 
 def test_uploads_of_the_same_second_are_both_requested() -> None:
@@ -120,7 +150,16 @@ def test_one_file_that_waits_does_not_hold_up_others() -> None:
 def test_the_reason_says_what_is_waited_for() -> None:
     decision = decide([local()], SensorState(), now=NOW, settle_seconds=5)
     assert "v/a.csv: first seen now" in decision.reason
-    assert decide([], SensorState({"a/b.csv": "e"}), now=NOW).reason == "no new or changed file among 1 known"
+    assert decide([], SensorState({"a/b.csv": Entry("e", 1)}), now=NOW).reason == "no new or changed file among 1 known"
+
+
+def test_a_mark_is_kept_while_the_content_stays() -> None:
+    _, state, _ = tick([UploadFile("v/a.csv", "e1", 10, NOW, whole=True, mark="m1")])
+    assert state.marks == {"v/a.csv": ("m1", "e1")}
+    new, state, _ = tick([UploadFile("v/a.csv", "e1", 10, NOW, whole=True, mark="m2")], state)
+    assert (new, state.marks) == ([], {"v/a.csv": ("m2", "e1")}), "touched, with the same content"
+    _, state, _ = tick([UploadFile("v/a.csv", "e2", 10, NOW - 60, mark="m3")], state)
+    assert state.marks == {"v/a.csv": ("m2", "e1")}, "the mark of a content that waits stands for nothing yet"
 
 
 def test_the_state_that_went_in_is_not_changed() -> None:
@@ -140,7 +179,6 @@ def test_a_content_is_never_requested_twice_in_a_row_and_none_is_forgotten(
     state, last, used = SensorState(), {}, set()
     for listed in listings:
         files = [UploadFile(key, etag, 1, NOW - 60, whole) for key, etag in listed.items()]
-        state = decode_cursor(encode_cursor(state))
         decision = decide(files, state, now=NOW, settle_seconds=5)
         for file in decision.new:
             assert last.get(file.key) != file.etag
@@ -155,33 +193,3 @@ def test_a_content_is_never_requested_twice_in_a_row_and_none_is_forgotten(
         }
         if whole:
             assert all(last[key] == etag for key, etag in listed.items())
-
-
-def test_the_cursor_survives_a_round_trip() -> None:
-    state = SensorState({"v/ä.csv": "e1"}, {"v/b.csv": ("e2", 5)}, {"v/ä.csv": 3})
-    assert decode_cursor(encode_cursor(state)) == state
-    assert decode_cursor(None) == decode_cursor("") == SensorState()
-    counts = {"a/a.csv": 1, "b/b.csv": 1}
-    shuffled = SensorState(dict(reversed([("a/a.csv", "1"), ("b/b.csv", "2")])), {}, counts)
-    assert encode_cursor(shuffled) == encode_cursor(SensorState({"a/a.csv": "1", "b/b.csv": "2"}, {}, counts))
-
-
-@pytest.mark.parametrize(
-    "cursor",
-    [
-        "1700000000.0",
-        "not json",
-        "[]",
-        "{}",
-        json.dumps({"version": 2, "seen": {}, "pending": {}, "requests": {}}),
-        json.dumps({"version": 1, "seen": [], "pending": {}, "requests": {}}),
-        json.dumps({"version": 1, "seen": {"a": None}, "pending": {}, "requests": {"a": 1}}),
-        json.dumps({"version": 1, "seen": {}, "pending": {"a": "e"}, "requests": {}}),
-        json.dumps({"version": 1, "seen": {}, "pending": {}}),
-        json.dumps({"version": 1, "seen": {"a": "e"}, "pending": {}, "requests": {}}),
-        "[" * 100_000,
-    ],
-)
-def test_a_broken_cursor_is_an_error_that_says_what_to_do(cursor: str) -> None:
-    with pytest.raises(CursorError, match="Reset the cursor"):
-        decode_cursor(cursor)

@@ -53,6 +53,19 @@ def test_a_change_is_seen_even_when_size_and_time_stay(
     assert after.etag != before.etag
 
 
+def test_a_file_that_bears_its_mark_is_not_read_in_another_process(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: 4e9)
+    (first,) = UploadStore(data).list()
+    assert first.mark
+    known = {first.key: (first.mark, "etag of the ledger")}
+    store_module._DIGESTS.clear()
+    assert [file.etag for file in UploadStore(data).listing(known).files] == ["etag of the ledger"]
+    (data / "uploads" / "acme" / "lines.csv").write_bytes(b"title\nother\n")
+    (changed,) = UploadStore(data).listing(known).files
+    assert changed.etag not in (first.etag, "etag of the ledger")
+    assert changed.mark != first.mark
+
+
 def test_an_old_file_is_not_read_again_at_every_look(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = UploadStore(data).list()
     path = str(data / "uploads" / "acme" / "lines.csv")

@@ -1,9 +1,6 @@
 from datetime import UTC, datetime
 
-import pytest
-
-from shelfwise.errors import InputError
-from shelfwise.feedback import COLUMNS, read_feedback, record_feedback
+from shelfwise.feedback import COLUMNS, read_feedback, read_inbox, record_feedback
 
 
 def test_an_inbox_that_does_not_exist_is_an_empty_table_with_its_columns(tmp_path):
@@ -32,10 +29,10 @@ def test_answers_come_back_in_order_of_time(tmp_path):
     assert frame["product_id"].isna().tolist() == [False, True]
 
 
-def test_a_file_that_is_no_answer_is_named(tmp_path):
+def test_a_file_that_is_no_answer_is_named_and_stops_no_other(tmp_path):
     record_feedback(tmp_path, vendor_id="v", vendor_title="a", product_id="p1")
     (tmp_path / "broken.json").write_text('{"vendor_id": ')
     (tmp_path / "partial.json").write_text('{"vendor_id": "v"}')
-    with pytest.raises(InputError) as caught:
-        read_feedback(tmp_path)
-    assert {problem.file.rsplit("/", 1)[-1] for problem in caught.value.problems} == {"broken.json", "partial.json"}
+    inbox = read_inbox(tmp_path)
+    assert inbox.frame["product_id"].tolist() == ["p1"]
+    assert {problem.file for problem in inbox.bad_files} == {"broken.json", "partial.json"}

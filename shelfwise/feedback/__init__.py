@@ -1,0 +1,26 @@
+"""Feedback: what people answered to the matcher's proposals, from the inbox to labels.
+
+`answers` says what an answer is; `inbox` keeps them, one immutable JSON file per correction or batch; `resolve` says
+which of several answers to a line counts; `batches` which files are new; `lake` finds the prediction an answer is to.
+The command line is `python -m shelfwise.feedback`.
+"""
+
+from shelfwise.feedback.answers import answer_from_matches, answers_from_matches, prediction_id, prediction_ids
+from shelfwise.feedback.inbox import COLUMNS, Inbox, read_feedback, read_inbox, record_answers, record_feedback
+from shelfwise.feedback.resolve import contradictions, resolve, review
+
+__all__ = [
+    "COLUMNS",
+    "Inbox",
+    "answer_from_matches",
+    "answers_from_matches",
+    "contradictions",
+    "prediction_id",
+    "prediction_ids",
+    "read_feedback",
+    "read_inbox",
+    "record_answers",
+    "record_feedback",
+    "resolve",
+    "review",
+]

@@ -106,6 +106,7 @@ def upload_matches(
     candidate comes with what agreed and conflicted, and how many points of 100 it moved the score. A share of the
     lines that need no person is drawn for the audit (`audited`).
     """
+    from shelfwise.feedback import prediction_ids
     from shelfwise.matching.decisions import audited
     from shelfwise.matching.index import CatalogIndex
     from shelfwise.matching.matcher import Matcher
@@ -121,6 +122,7 @@ def upload_matches(
         index = CatalogIndex.load(lake.fetch(catalog_index["location"]))
         matches = matcher.match(upload_lines, index, k=matching.candidates, explain=True)
         matches = matches.assign(champion_version=champion.label, audited=audited(matches, monitoring.audit_share))
+        matches = matches.assign(prediction_id=prediction_ids(matches))
         best = matches[matches["rank"] == 1]
         png = decisions_picture(best["score"], best["decision"], "Decisions for this file")
     shares = best["decision"].value_counts(normalize=True)

@@ -17,6 +17,7 @@ from orchestration.definitions import build_definitions
 from orchestration.settings import Settings, load_settings
 from resources.matching import MatchingConfig
 from shelfwise.matching.train import EncoderConfig
+from shelfwise.registry.client import preload as preload_registry
 
 
 def encodes_with_torch(settings: Settings) -> bool:
@@ -31,4 +32,5 @@ def encodes_with_torch(settings: Settings) -> bool:
 
 if encodes_with_torch(load_settings()):
     importlib.import_module("torch")
+preload_registry()  # nearly two seconds of every step that asks who is champion
 build_definitions(load_settings()).get_repository_def().load_all_definitions()

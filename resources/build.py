@@ -10,7 +10,7 @@ from resources.dbt import dbt_resource
 from resources.lake import Lake, ReferenceIO, TableIO
 from resources.matching import MatchingConfig
 from resources.monitoring import MonitoringConfig
-from resources.registry import ModelRegistry
+from resources.registry import ModelRegistry, shown_safely
 from resources.source import DataDirectory, Uploads
 from resources.trainer import SubprocessTrainer
 
@@ -24,7 +24,9 @@ def build_resources(settings: Settings) -> dict[str, dg.ConfigurableResource | d
         "io_manager": TableIO(root=settings.lake_url),
         "reference_io": ReferenceIO(root=settings.lake_url),
         "lake": Lake(root=settings.lake_url),
-        "registry": ModelRegistry(root=settings.lake_url, uri=settings.registry, keep=settings.keep_versions),
+        "registry": ModelRegistry(
+            root=settings.lake_url, uri=shown_safely(settings.registry), keep=settings.keep_versions
+        ),
         "source": DataDirectory(
             url=settings.data_url,
             built_in=settings.uses_built_in_data,

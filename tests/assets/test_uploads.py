@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -300,8 +301,7 @@ def test_a_file_that_arrives_before_the_champions_index_is_matched_when_tried_ag
 
 def test_without_a_champion_the_reason_is_said(shop: Shop, instance: dg.DagsterInstance) -> None:
     shop.upload(GOOD, good_file(shop))
-    for path in (shop.lake / "registry").rglob("champion.json"):
-        path.unlink()
+    shutil.rmtree(shop.lake / "registry")
     result = match(shop, instance, GOOD)
     failure = result.failure_data_for_node("uploads__upload_matches")
     assert failure is not None

@@ -11,7 +11,17 @@ from orchestration.definitions import build_definitions
 from orchestration.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
-HEAVY = ("torch", "transformers", "sentence_transformers", "faiss", "evidently", "lightgbm", "datasets", "sklearn")
+HEAVY = (
+    "torch",
+    "transformers",
+    "sentence_transformers",
+    "faiss",
+    "evidently",
+    "lightgbm",
+    "datasets",
+    "sklearn",
+    "mlflow",
+)
 BARE = {name: value for name, value in os.environ.items() if not name.startswith(("SHELFWISE_", "AWS_", "DAGSTER_"))}
 
 

@@ -25,7 +25,6 @@ from shelfwise.contract import (
 )
 from shelfwise.errors import InputError, Problem
 from shelfwise.feedback import read_feedback, record_feedback
-from shelfwise.registry import Registry, RegistryError
 
 
 @pytest.fixture(scope="module")
@@ -195,23 +194,6 @@ def copy(client: object, source: str, target: str, **changes: object) -> None:
     """What another process writes: this one's client has not seen it."""
     document = json.loads(client.get_object(Bucket="shop", Key=source)["Body"].read())  # type: ignore[attr-defined]
     put(client, target, json.dumps({**document, **changes}).encode())
-
-
-def test_a_version_that_another_process_registered_is_seen_and_never_overwritten(
-    s3: object, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    registry, folder = Registry("s3://shop/lake/registry"), "lake/registry/m/versions"
-    first = registry.register("m", "/a", "aaaa1111")
-    registry.promote(first)
-    assert registry.versions("m") == [first]
-    copy(s3, f"{folder}/000001.json", f"{folder}/000002.json", version=2, artifact_id="bbbb2222")
-    assert [version.version for version in registry.versions("m")] == [1, 2]
-    copy(s3, "lake/registry/m/aliases/champion.json", "lake/registry/m/aliases/champion.json", version=2)
-    assert registry.champion("m").artifact_id == "bbbb2222"
-    monkeypatch.setattr(Registry, "versions", lambda *_: [first])  # it looked before the other one wrote
-    with pytest.raises(RegistryError, match="registered by another process"):
-        registry.register("m", "/c", "cccc3333")
-    monkeypatch.undo()
 
 
 def test_answers_of_another_process_are_seen(s3: object) -> None:

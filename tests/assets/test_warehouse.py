@@ -14,6 +14,7 @@ from assets.warehouse import warehouse
 from resources import dbt as dbt_module
 from resources.dbt import Scratch, dbt_resource
 from resources.lake import Lake, TableIO
+from shelfwise.feedback import read_feedback
 
 STAGING = ("stg_products", "stg_mappings", "stg_feedback")
 MARTS = ("labelled_positives", "vendor_statistics")
@@ -36,9 +37,7 @@ def _write_raw(root: Path, product_ids: list[str]) -> None:
         }
     )
     mappings.to_parquet(folder / "mappings.parquet", index=False)
-    columns = ("feedback_id", "vendor_id", "vendor_title", "product_id", "rejected_product_ids", "answered_by")
-    feedback = pd.DataFrame(columns=columns, dtype=object)
-    feedback.assign(answered_at=pd.to_datetime([], utc=True)).to_parquet(folder / "feedback.parquet", index=False)
+    read_feedback(root / "nobody").to_parquet(folder / "feedback.parquet", index=False)
 
 
 def _materialize(root: Path, selection: dg.AssetSelection | None = None) -> dg.ExecuteInProcessResult:

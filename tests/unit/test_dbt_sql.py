@@ -15,6 +15,7 @@ import pytest
 
 from resources.dbt import DBT, PROJECT_DIR
 from shelfwise.duckdb_functions import register
+from shelfwise.feedback import contradictions, resolve
 from shelfwise.text import normalise
 
 PRODUCTS = pd.DataFrame(
@@ -71,12 +72,20 @@ FEEDBACK = pd.DataFrame(
         ("f5", "v2", "new line", "p2", [], "bob", _at(1)),
         ("f6", "v2", "new line", "gone", [], "bob", _at(2)),
         ("f7", "v4", "never matched", None, [], "bob", _at(2)),
+        # At the same moment: what most say, whatever the ids; then the greatest id.
+        ("f8", "v5", "torn", "p1", [], "ann", _at(4)),
+        ("f9", "v5", "TORN", "p1", ["p3"], "bob", _at(4)),
+        ("f91", "v5", "torn", None, [], "cem", _at(4)),
+        ("f92", "v5", "torn", "p2", [], "dan", _at(3)),
+        ("g1", "v5", "tied", "p1", [], "ann", _at(4)),
+        ("g2", "v5", "tied", None, [], "bob", _at(4)),
     ],
     columns=[
-        "feedback_id", "vendor_id", "vendor_title", "product_id", "rejected_product_ids", "answered_by", "answered_at",
+        "answer_id", "vendor_id", "vendor_title", "product_id", "rejected_product_ids", "answered_by", "answered_at",
     ],
-)  # fmt: skip
+).assign(feedback_id="batch")  # fmt: skip
 
+REJECTED = "rejected_product_ids"
 TABLES = [
     "staging.stg_products",
     "staging.stg_mappings",
@@ -162,14 +171,47 @@ def test_mappings_are_one_per_vendor_line(built):
 
 def test_feedback_is_the_latest_usable_answer(built):
     feedback = built[0]["staging.stg_feedback"]
-    assert _rows(feedback, "vendor_id", "normalised_title", "product_id", "feedback_id") == [
-        ("v1", "soap bar", "p4", "f2"),
-        ("v2", "new line", "p2", "f5"),
-        ("v2", "to be removed", None, "f4"),
-        ("v4", "never matched", None, "f7"),
+    columns = ("vendor_id", "normalised_title", "product_id", "answer_id", "n_answers", "is_contradicted")
+    assert _rows(feedback, *columns) == [
+        ("v1", "soap bar", "p4", "f2", 3, True),
+        ("v2", "new line", "p2", "f5", 1, False),
+        ("v2", "to be removed", None, "f4", 1, False),
+        ("v4", "never matched", None, "f7", 1, False),
+        ("v5", "tied", None, "g2", 2, True),
+        ("v5", "torn", "p1", "f9", 4, True),
     ]
-    assert [list(ids) for ids in feedback["rejected_product_ids"]] == [["p1", "p5"], [], ["p1"], []]
-    assert feedback["answered_at"].tolist() == [_at(3), _at(1), _at(1), _at(2)]
+    assert [list(ids) for ids in feedback["rejected_product_ids"]] == [["p1", "p5"], [], ["p1"], [], [], ["p3"]]
+    assert feedback["answered_at"].tolist() == [_at(3), _at(1), _at(1), _at(2), _at(4), _at(4)]
+
+
+def test_python_and_sql_agree_about_which_answer_counts(built, tmp_path):
+    chance = np.random.default_rng(3)
+    n = 400
+    random = pd.DataFrame(
+        {
+            "feedback_id": "batch",
+            "answer_id": [f"a{number:03}" for number in chance.permutation(n)],
+            "vendor_id": chance.choice(["v1", "v2"], n),
+            "vendor_title": chance.choice(["Soap", "soap", "SOAP 75cl", "milk", "***", "tea", "Coffee"], n),
+            "product_id": chance.choice(np.array(["p1", "p2", "p3", "gone", None], dtype=object), n),
+            "rejected_product_ids": [[] for _ in range(n)],
+            "answered_by": chance.choice(["ann", "bob"], n),
+            "answered_at": [_at(int(hour)) for hour in chance.integers(0, 12, n)],
+        }
+    )
+    _write_lake(tmp_path, PRODUCTS, MAPPINGS, random)
+    code, tables, statuses = _dbt(tmp_path, "build")
+    assert code == 0, statuses
+    for answers, found in ((FEEDBACK, built[0]["staging.stg_feedback"]), (random, tables["staging.stg_feedback"])):
+        known = PRODUCTS["product_id"].tolist()
+        resolved = resolve(answers, known)
+        assert set(resolved.loc[resolved["counts"], "answer_id"]) == set(found["answer_id"])
+        torn = contradictions(answers, known)
+        contradicted = found[found["is_contradicted"]]
+        assert set(zip(torn["vendor_id"], torn["line"], strict=True)) == set(
+            zip(contradicted["vendor_id"], contradicted["normalised_title"], strict=True)
+        )
+        assert len(torn) > 0
 
 
 def test_feedback_overrides_and_removes_mappings(built):
@@ -181,8 +223,14 @@ def test_feedback_overrides_and_removes_mappings(built):
         ("v2", "new line", "p2", "CHATEAU  RESERVE 750 ML", "feedback"),
         ("v2", "soap bar", "p4", "Plain Soap", "mapping"),
         ("v3", "just one 5", "p3", "Chateau Reserve 750ml", "mapping"),
+        ("v5", "torn", "p1", "Château Réserve 75cl", "feedback"),
     ]
     assert positives["vendor_title"].tolist()[1] == "SOAP BAR"
+    passed_over = {tuple(key): list(ids) for *key, ids in _rows(positives, "vendor_id", "normalised_title", REJECTED)}
+    assert {key: ids for key, ids in passed_over.items() if ids} == {
+        ("v1", "soap bar"): ["p1", "p5"],
+        ("v5", "torn"): ["p3"],
+    }
     expected = [
         hashlib.md5(f"{vendor}\x1f{title}".encode()).hexdigest()
         for vendor, title in _rows(positives, "vendor_id", "normalised_title")
@@ -192,14 +240,14 @@ def test_feedback_overrides_and_removes_mappings(built):
 
 def test_vendor_statistics_describe_the_labelled_lines(built):
     statistics = built[0]["marts.vendor_statistics"].set_index("vendor_id")
-    assert statistics.index.tolist() == ["v1", "v2", "v3"]  # v4's only line matches nothing
-    assert statistics["n_lines"].tolist() == [2, 3, 1]
-    assert statistics["n_products"].tolist() == [2, 3, 1]
+    assert statistics.index.tolist() == ["v1", "v2", "v3", "v5"]  # v4's only line matches nothing
+    assert statistics["n_lines"].tolist() == [2, 3, 1, 1]
+    assert statistics["n_products"].tolist() == [2, 3, 1, 1]
     v1 = [len("Château res 750 ml"), len("SOAP BAR")]
     np.testing.assert_allclose(statistics.loc["v1", "mean_title_length"], sum(v1) / 2)
-    assert statistics["share_with_digits"].tolist() == [0.5, 0.0, 1.0]
-    np.testing.assert_allclose(statistics["share_upper"], [0.5, 1 / 3, 1.0])
-    assert statistics["last_source"].tolist() == ["feedback", "feedback", "mapping"]
+    assert statistics["share_with_digits"].tolist() == [0.5, 0.0, 1.0, 0.0]
+    np.testing.assert_allclose(statistics["share_upper"], [0.5, 1 / 3, 1.0, 1.0])
+    assert statistics["last_source"].tolist() == ["feedback", "feedback", "mapping", "feedback"]
 
 
 def test_shared_titles_are_a_warning_and_nothing_else_is(built):

@@ -12,7 +12,8 @@ feedback as (
         vendor_id,
         vendor_title,
         normalised_title,
-        product_id
+        product_id,
+        rejected_product_ids
     from {{ ref('stg_feedback') }}
 ),
 
@@ -23,6 +24,7 @@ labelled as (
         mappings.vendor_title,
         mappings.normalised_title,
         mappings.product_id,
+        cast([] as varchar[]) as rejected_product_ids,
         'mapping' as source
     from mappings
     left join feedback
@@ -36,6 +38,7 @@ labelled as (
         vendor_title,
         normalised_title,
         product_id,
+        rejected_product_ids,
         'feedback' as source
     from feedback
     where product_id is not null
@@ -50,6 +53,7 @@ select
     labelled.product_id,
     products.title as product_title,
     products.category,
+    labelled.rejected_product_ids,
     labelled.source
 from labelled
 inner join {{ ref('stg_products') }} as products

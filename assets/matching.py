@@ -76,6 +76,22 @@ def product_names(positives: pd.DataFrame, products: pd.DataFrame) -> dg.Materia
     return dg.MaterializeResult(value=names, metadata={**float_metadata(counts), **table_metadata(names, clock)})
 
 
+class EncoderStart(dg.Config):
+    """Where the training of an encoder begins."""
+
+    from_champion: bool = False
+
+
+def _champions_encoder(registry: ModelRegistry, lake: Lake) -> Path:
+    """Return the local directory of the champion's encoder. Raises Failure where it was removed from the lake."""
+    version = registry.open().champion(TITLE_MATCHER)
+    location = lake.artifact_path("title_encoder", version.lineage["encoder"])
+    if not exists(location):
+        told = f"the encoder of champion {version.label} is not at {location} any more: run train_and_promote instead"
+        raise dg.Failure(told, allow_retries=False)
+    return lake.fetch(str(location))
+
+
 @dg.asset(
     key_prefix="matching",
     group_name="matching",
@@ -87,25 +103,30 @@ def product_names(positives: pd.DataFrame, products: pd.DataFrame) -> dg.Materia
 )
 def title_encoder(
     context: dg.AssetExecutionContext,
+    config: EncoderStart,
     training_pairs: pd.DataFrame,
     matching: MatchingConfig,
     trainer: EncoderTrainer,
+    registry: ModelRegistry,
     lake: Lake,
 ) -> dg.MaterializeResult[dict]:
-    """An encoder of titles, trained in a process of its own: a static embedding, or a small BERT where there is a GPU.
-    The same pairs and settings are trained once: their model is found under its content id.
+    """An encoder of titles, trained in a process of its own: a static embedding, or a small BERT where there is a GPU;
+    from scratch, or on from the champion's. The same pairs and settings are trained once: their model is found under
+    its content id.
     """
-    from shelfwise.matching.train import EncoderConfig, fingerprint
+    from shelfwise.matching.train import EncoderConfig, fingerprint, going_on_from
 
-    config = EncoderConfig.from_dict(matching.encoder_overrides())
-    encoder_id = fingerprint(training_pairs, config)
+    base = _champions_encoder(registry, lake) if config.from_champion else None
+    settings = matching.encoder_overrides()
+    encoder = going_on_from(base, settings) if base else EncoderConfig.from_dict(settings)
+    encoder_id = fingerprint(training_pairs, encoder)
     location = lake.artifact_path("title_encoder", encoder_id)
     clock = DomainClock()
     reused = exists(location)
     if not reused:
         work = lake.work_directory("title_encoder", encoder_id)
         training_pairs.to_parquet(work / "pairs.parquet", index=False)
-        (work / "config.json").write_text(config.to_json())
+        (work / "config.json").write_text(encoder.to_json())
         files = {"pairs": work / "pairs.parquet", "config": work / "config.json", "out": work / "model"}
         clock.add(trainer.train(context, **files, work=work / "checkpoints"))
         lake.publish("title_encoder", encoder_id, work / "model")
@@ -116,6 +137,7 @@ def title_encoder(
         **float_metadata({name: value for name, value in metrics.items() if isinstance(value, int | float)}),
         "curve": picture((directory / "curve.png").read_bytes(), "loss and validation"),
         "trained_now": not reused,
+        "begun_from": f"the champion's encoder, {base.name}" if base else encoder.base or "scratch",
         "location": dg.MetadataValue.path(str(location)),
         **clock_metadata(clock),
     }

@@ -11,7 +11,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import forkserver
@@ -21,11 +21,12 @@ from uuid import uuid4
 
 import dagster as dg
 import psutil
+from dagster._core.definitions.reconstruct import ReconstructableJob
 from dagster._core.storage.dagster_run import FINISHED_STATUSES
 from dagster._core.storage.tags import PARTITION_NAME_TAG, RUN_KEY_TAG, SENSOR_NAME_TAG
 
 from orchestration.definitions import PRELOAD, build_definitions
-from orchestration.jobs import QUEUE_JOB, TRAIN_JOB, UPLOAD_JOB
+from orchestration.jobs import ENCODER_STEP, QUEUE_JOB, TRAIN_JOB, UPLOAD_JOB
 from orchestration.settings import load_settings
 from resources.build import build_resources
 from sensors.uploads import UPLOADS_SENSOR
@@ -35,25 +36,34 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
 POLL_SECONDS = 0.5
-ENCODER_STEP = "matching__title_encoder"
 PROCESS_TAG = "shelfwise/process"
 # How the log of a step begins where it is not about the work: Pipes, and Dagster's IO managers.
 PLUMBING = ("[pipes]", "Loading file from", "Writing file at")
 
 
+def resolved_job(name: str) -> dg.JobDefinition:
+    """A job of the code location, resolved."""
+    return build_definitions(load_settings()).resolve_job_def(name)
+
+
+def job_named(name: str) -> ReconstructableJob:
+    """A job by its name, in the form that step processes can build again."""
+    return dg.build_reconstructable_job("orchestration.execution", "resolved_job", (name,))
+
+
 def train_job() -> dg.JobDefinition:
     """`train_and_promote`, resolved; a module-level function so that step processes can build it again."""
-    return build_definitions(load_settings()).resolve_job_def(TRAIN_JOB)
+    return resolved_job(TRAIN_JOB)
 
 
 def upload_job() -> dg.JobDefinition:
     """`match_upload`, resolved."""
-    return build_definitions(load_settings()).resolve_job_def(UPLOAD_JOB)
+    return resolved_job(UPLOAD_JOB)
 
 
 def queue_job() -> dg.JobDefinition:
     """`refresh_review_queue`, resolved."""
-    return build_definitions(load_settings()).resolve_job_def(QUEUE_JOB)
+    return resolved_job(QUEUE_JOB)
 
 
 def warm_up() -> None:
@@ -77,22 +87,28 @@ class RunOutcome:
 
 
 def run_job(
-    job: Callable[[], dg.JobDefinition],
+    job: Callable[[], dg.JobDefinition] | ReconstructableJob,
     instance: dg.DagsterInstance,
     tags: Mapping[str, str] | None = None,
     say: Callable[[str], None] = print,
+    run_config: Mapping[str, Any] | None = None,
+    assets: Sequence[dg.AssetKey] | None = None,
 ) -> RunOutcome:
-    """Execute a job to its end and return what it left; a failed step is an outcome, not an exception."""
+    """Execute a job to its end and return what it left; a failed step is an outcome, not an exception.
+
+    `assets`: the part of the job's assets to make; all of them where nothing is said.
+    """
     bury_dead_runs(instance)
     marker = uuid4().hex
     with _quiet(say) as say, _progress(instance, marker, say):
         result = dg.execute_job(
-            dg.reconstructable(job),
+            job if isinstance(job, ReconstructableJob) else dg.reconstructable(job),
             instance=instance,
-            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-            tags={**(tags or {}), "shelfwise/started_by": marker, PROCESS_TAG: _this_process()},
+            run_config={**(run_config or {}), "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            asset_selection=assets,
+            tags={**(tags or {}), "shelfwise/started_by": marker, **process_tag()},
         )
-    return _outcome(instance, result.run_id, result.success)
+    return outcome_of(instance, result.run_id, result.success)
 
 
 def bury_dead_runs(instance: dg.DagsterInstance) -> list[str]:
@@ -106,6 +122,11 @@ def bury_dead_runs(instance: dg.DagsterInstance) -> list[str]:
         instance.report_run_failed(run, "The process that executed this run was killed.")
         instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
     return [run.run_id for run in dead]
+
+
+def process_tag() -> dict[str, str]:
+    """The tag that says which process executes a run, for `bury_dead_runs`."""
+    return {PROCESS_TAG: _this_process()}
 
 
 def _this_process() -> str:
@@ -126,7 +147,8 @@ def _is_dead(process: str) -> bool:
         return True
 
 
-def _outcome(instance: dg.DagsterInstance, run_id: str, success: bool) -> RunOutcome:
+def outcome_of(instance: dg.DagsterInstance, run_id: str, success: bool) -> RunOutcome:
+    """Read from the log of a finished run what it left behind."""
     outcome = RunOutcome(success, run_id)
     for entry in instance.all_logs(run_id):
         event = entry.dagster_event
@@ -240,7 +262,8 @@ def tick_uploads_sensor(
     bury_dead_runs(instance)
     settings = load_settings()
     sensor = build_definitions(settings).get_repository_def().get_sensor_def(UPLOADS_SENSOR)
-    resources = {"uploads": build_resources(settings)["uploads"]}
+    available = build_resources(settings)
+    resources = {name: available[name] for name in sensor.required_resource_keys}
     with dg.build_sensor_context(instance=instance, cursor=cursor, resources=resources) as context:
         tick = cast("dg.SensorResult", sensor(context))
     for request in tick.dynamic_partitions_requests or []:

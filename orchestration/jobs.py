@@ -1,31 +1,97 @@
-"""Jobs: the selections people and sensors start."""
-
-from __future__ import annotations
+"""Jobs: the selections people, schedules and sensors start."""
 
 import dagster as dg
+from dagster._core.definitions.data_version import DATA_VERSION_TAG
+
+from resources.lake import Lake
+from resources.registry import TITLE_MATCHER, ModelRegistry
+from shelfwise.artifacts import atomic_write_json
+from shelfwise.registry import ANY, RegistryError
 
 TRAIN_JOB = "train_and_promote"
+FINE_TUNE_JOB = "fine_tune"
+EVALUATE_JOB = "evaluate_champion"
 FOLLOW_JOB = "follow_catalog"
+CHAMPION_JOB = "follow_champion"
+ROLLBACK_JOB = "rollback_champion"
+FEEDBACK_JOB = "take_feedback"
 UPLOAD_JOB = "match_upload"
+REMATCH_JOB = "rematch_review"
 QUEUE_JOB = "refresh_review_queue"
+STANDING_JOB = "check_uploads"
 
-UPLOAD_ASSETS = dg.AssetSelection.assets(["uploads", "upload_lines"], ["uploads", "upload_matches"])
-QUEUE_ASSETS = dg.AssetSelection.assets(["uploads", "review_queue"])
+CHAMPION = dg.AssetKey(["matching", "champion"])
+ENCODER_STEP = "matching__title_encoder"
+UPLOADS_CHECK = dg.AssetCheckKey(dg.AssetKey(["uploads", "review_queue"]), "no_failed_uploads")
+HOUR = 3600
+# A new champion's index takes a moment: what is matched in between finds that index and champion differ. And a store
+# may be away. The sensor asks once per content, so the run itself tries again, four times in four minutes; bad files
+# fail without that.
+PATIENT = dg.RetryPolicy(max_retries=4, delay=15, backoff=dg.Backoff.EXPONENTIAL)
 
-# From the raw tables to the champion and its index; everything but what belongs to one upload.
+
+def _assets(*keys: str) -> dg.AssetSelection:
+    return dg.AssetSelection.assets(*(key.split("/") for key in keys))
+
+
+UPLOAD_ASSETS = _assets("uploads/upload_lines", "uploads/upload_matches")
+QUEUE_ASSETS = _assets("uploads/review_queue")
+# What belongs to one upload, or watches production, is no part of a training.
+TRAINING = dg.AssetSelection.all() - dg.AssetSelection.groups("uploads", "monitoring")
+INDEX = _assets("matching/product_names", "matching/catalog_index")
+
+# From the raw tables to the champion and its index.
 train_and_promote = dg.define_asset_job(
     TRAIN_JOB,
-    selection=dg.AssetSelection.all() - dg.AssetSelection.groups("uploads"),
+    selection=TRAINING,
     description="Read the data directory, train a matcher, evaluate it, and promote it if the gate lets it pass.",
-    tags={"dagster/max_runtime": 6 * 3600},
+    tags={"dagster/max_runtime": 6 * HOUR},
+)
+
+# The same way to the same gate: only where the encoder begins differs.
+fine_tune = dg.define_asset_job(
+    FINE_TUNE_JOB,
+    selection=TRAINING,
+    config={"ops": {ENCODER_STEP: {"config": {"from_champion": True}}}},
+    description="As train_and_promote, but the champion's encoder is trained on instead of a new one: shorter, for the "
+    "time between two retrains. It passes the same gate.",
+    tags={"dagster/max_runtime": 2 * HOUR},
+)
+
+CATALOG = _assets("matching/product_names").upstream() | INDEX
+
+evaluate_champion = dg.define_asset_job(
+    EVALUATE_JOB,
+    selection=CATALOG
+    | (_assets("matching/catalog_index").downstream(depth=1) & dg.AssetSelection.groups("monitoring")),
+    description="Measure the champion on what is held out today; nothing is trained or promoted.",
+    tags={"dagster/max_runtime": HOUR},
 )
 
 follow_catalog = dg.define_asset_job(
     FOLLOW_JOB,
-    selection=dg.AssetSelection.assets(["matching", "product_names"]).upstream()
-    | dg.AssetSelection.assets(["matching", "catalog_index"]),
+    selection=CATALOG,
     description="Read the data directory and let the champion's index follow what has changed; nothing is trained.",
-    tags={"dagster/max_runtime": 3600},
+    tags={"dagster/max_runtime": HOUR},
+)
+
+follow_champion = dg.define_asset_job(
+    CHAMPION_JOB,
+    selection=_assets("matching/catalog_index"),
+    description="Make the catalog's index of the champion of today, as after a rollback.",
+    tags={"dagster/max_runtime": HOUR},
+)
+
+# Answers become names of products at once: what a person corrected is found by that name from then on. The data
+# directory is not read again: a vendor's answers should not fail on somebody's half-written products file.
+take_feedback = dg.define_asset_job(
+    FEEDBACK_JOB,
+    selection=_assets("raw/feedback")
+    | (_assets("raw/feedback").downstream() & dg.AssetSelection.groups("staging", "marts"))
+    | INDEX
+    | (_assets("raw/feedback").downstream(depth=1) & dg.AssetSelection.groups("monitoring")),
+    description="Take new answers from the inbox: live quality, labelled lines, names and the champion's index.",
+    tags={"dagster/max_runtime": HOUR},
 )
 
 # The run is a process of its own already and its steps are short: processes for them would take longer than the work.
@@ -34,10 +100,18 @@ match_upload = dg.define_asset_job(
     selection=UPLOAD_ASSETS,
     executor_def=dg.in_process_executor,
     description="Match one uploaded file with the champion.",
-    tags={"dagster/max_runtime": 3600},
-    # The sensor asks once per content. A file that arrives while a new champion's index is still being made, or while
-    # the store is away for a moment, would otherwise stay unmatched; bad files fail without being tried again.
-    op_retry_policy=dg.RetryPolicy(max_retries=3, delay=20),
+    tags={"dagster/max_runtime": HOUR},
+    op_retry_policy=PATIENT,
+)
+
+# The lines were read when the file came, and the file may be gone: only the matching is done again.
+rematch_review = dg.define_asset_job(
+    REMATCH_JOB,
+    selection=_assets("uploads/upload_matches"),
+    executor_def=dg.in_process_executor,
+    description="Match an upload again whose lines still wait in the review queue, with the champion of today.",
+    tags={"dagster/max_runtime": HOUR},
+    op_retry_policy=PATIENT,
 )
 
 refresh_review_queue = dg.define_asset_job(
@@ -47,4 +121,67 @@ refresh_review_queue = dg.define_asset_job(
     description="Collect the lines of all uploads that a person has to decide.",
 )
 
-JOBS = [train_and_promote, follow_catalog, match_upload, refresh_review_queue]
+check_uploads = dg.define_asset_job(
+    STANDING_JOB,
+    selection=dg.AssetSelection.checks(UPLOADS_CHECK),
+    executor_def=dg.in_process_executor,
+    description="List the uploads that are still failed, so that a bad file is not forgotten with its run.",
+)
+
+
+class Rollback(dg.Config):
+    """Why, and what: `champion` is the number of the version that should go, so that a run that is started twice does
+    not swap the two back; 0 takes whichever is champion.
+    """
+
+    reason: str
+    champion: int = 0
+
+
+@dg.op
+def roll_back(context: dg.OpExecutionContext, config: Rollback, registry: ModelRegistry, lake: Lake) -> None:
+    """Put the previous champion back and say so where everything looks that follows the champion."""
+    versions = registry.open()
+    try:
+        gone = versions.champion(TITLE_MATCHER)
+        restored = versions.rollback(TITLE_MATCHER, config.reason, config.champion or ANY)
+    except RegistryError as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
+    value = {"version": restored.label, "location": restored.artifact, "id": restored.artifact_id}
+    atomic_write_json(lake.table_path(CHAMPION).with_suffix(".json"), value)
+    metadata = {"version": restored.label, "rolled_back_from": gone.label, "reason": config.reason}
+    told = f"{restored.label} is champion again, {gone.label} is not: {config.reason}"
+    context.log_event(
+        dg.AssetMaterialization(
+            CHAMPION, description=told, metadata=metadata, tags={DATA_VERSION_TAG: restored.artifact_id}
+        )
+    )
+    context.log.info(told)
+
+
+@dg.job(
+    name=ROLLBACK_JOB,
+    executor_def=dg.in_process_executor,
+    description="Put the previous champion back. Its index and the matches of what is still in review follow by "
+    "themselves. `make rollback REASON=...` does all of it at once.",
+)
+def rollback_champion() -> None:
+    """Roll back; what follows is declared in `orchestration.automation`."""
+    roll_back()
+
+
+JOBS = [
+    train_and_promote,
+    fine_tune,
+    evaluate_champion,
+    follow_catalog,
+    follow_champion,
+    take_feedback,
+    match_upload,
+    rematch_review,
+    refresh_review_queue,
+    check_uploads,
+    rollback_champion,
+]
+# The jobs whose runs make the champion's index.
+INDEX_MAKERS = frozenset({TRAIN_JOB, FINE_TUNE_JOB, FOLLOW_JOB, CHAMPION_JOB, FEEDBACK_JOB, EVALUATE_JOB})

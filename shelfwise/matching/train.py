@@ -85,6 +85,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "augmentation": 0.0,
     },
 }
+# What `going_on_from` leaves of the learning rate and of the training. [MEASURE]
+ON_RATE, ON_SHARE = 0.25, 1 / 3
+
 _OWN: Any = None  # stands for the architecture's own default
 
 
@@ -98,7 +101,8 @@ class EncoderConfig:
 
     architecture: str = "auto"
     """'static': the mean of one vector per word piece, trained in seconds on a CPU and the fastest to use. 'bert': a
-    small transformer. 'auto': static without a GPU, bert with one. A `base` makes it 'bert', whose training fits it."""
+    small transformer. 'auto': static without a GPU, bert with one. A `base` decides it: 'static' where that is a local
+    static embedding, else 'bert', whose training fits any other."""
     base: str | None = None
     """Hugging Face id or local path of a model to fine-tune; None trains tokenizer and model from scratch."""
     vocab_size: int = _OWN
@@ -146,7 +150,7 @@ class EncoderConfig:
     """CPU threads; 0 leaves it to torch. Results are equal bit for bit only for equal numbers of threads."""
 
     def __post_init__(self) -> None:
-        architecture = "bert" if self.base else self.architecture
+        architecture = _architecture_of(self.base) if self.base else self.architecture
         if architecture == "auto":
             architecture = "bert" if gpu_count() else "static"
         if architecture not in DEFAULTS:
@@ -155,7 +159,7 @@ class EncoderConfig:
         for name, value in DEFAULTS[architecture].items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
-        if architecture == "bert" and self.hidden_size % self.heads:
+        if architecture == "bert" and not self.base and self.hidden_size % self.heads:
             raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of heads {self.heads}")
         if self.loss not in LOSSES:
             raise ValueError(f"loss must be one of {', '.join(LOSSES)}, not {self.loss!r}")
@@ -197,6 +201,26 @@ class EncoderConfig:
             except json.JSONDecodeError:
                 values[name] = text
         return cls.from_dict(values)
+
+
+def going_on_from(base: Path | str, settings: dict[str, Any]) -> EncoderConfig:
+    """Return the configuration of an incremental fine-tune: a trained encoder learns on, by `settings` as it was made
+    by, with smaller steps and in fewer of them. Raises ValueError on an unknown name.
+    """
+    config = EncoderConfig.from_dict({**settings, "base": str(base)})
+    return dataclasses.replace(
+        config,
+        learning_rate=config.learning_rate * ON_RATE,
+        epochs=max(1, round(config.epochs * ON_SHARE)),
+        max_steps=round(config.max_steps * ON_SHARE),
+    )
+
+
+def _architecture_of(base: str) -> str:
+    """Whether a model to start from is a static embedding, by the modules it lists; a hub's is taken for a BERT."""
+    listing = Path(base) / "modules.json"
+    kinds = [module["type"] for module in json.loads(listing.read_text())] if listing.is_file() else []
+    return "static" if kinds and kinds[0].endswith("StaticEmbedding") else "bert"
 
 
 def fingerprint(pairs: pd.DataFrame, config: EncoderConfig, world_size: int = 1) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from shelfwise.plots import ACCENT, INK, MUTED, precision_coverage_picture
+from shelfwise.plots import ACCENT, BAD, INK, MUTED, precision_coverage_picture
 
 CURVES = {
     "Shelfwise": "Shelfwise",
@@ -51,6 +51,53 @@ def compared_coverage(systems: Mapping[str, Mapping[str, Any]]) -> bytes:
         one["short"]: (one["curve"]["coverage"], one["curve"]["precision"]) for _, one in ordered if one.get("curve")
     }
     return precision_coverage_picture(curves, None)
+
+
+def rounds_accuracy(result: Mapping[str, Any]) -> bytes:
+    """Draw top-1 and top-5 of unseen lines over the rounds, of vendors that upload at some time and of those that never
+    do: the champion after each round with its 95 % interval, what the names alone gave, what the gate refused, and a
+    model trained on everything at once.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    first = result["seeds"][0]
+    rounds, once = first["rounds"], first["once"]["after"]
+    figure = Figure(figsize=(8, 3.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    groups = (("ever", "vendors that upload", ACCENT), ("never", "vendors that never do", MUTED))
+    for axis, measure in zip(figure.subplots(1, 2), ("top1", "top5"), strict=True):
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.tick_params(colors=INK, labelsize=8)
+        for group, label, colour in groups:
+            if group not in once:
+                continue
+            after = [one["after"][group] for one in rounds]
+            at, value = [one["round"] for one in rounds], [one[measure] for one in after]
+            low, high = ([one[f"{measure}{end}"] for one in after] for end in ("_low", "_high"))
+            axis.fill_between(at, low, high, color=colour, alpha=0.15, linewidth=0)
+            axis.plot(at, value, "o-", color=colour, markersize=5, linewidth=1.8, label=label)
+            axis.axhline(once[group][measure], color=colour, linestyle="--", linewidth=0.9)
+            later = [one for one in rounds if "names" in one]
+            names = [one["names"][group][measure] for one in later]
+            axis.plot([one["round"] for one in later], names, "_", color=INK, markersize=11)
+            refused = [one for one in later if not one["promoted"]]
+            lost = [one["candidate"][group][measure] for one in refused]
+            axis.plot([one["round"] for one in refused], lost, "x", color=BAD, markersize=7)
+        axis.set_title(measure.replace("top", "top-"), fontsize=10)
+        axis.set_xlabel("round", fontsize=9)
+        axis.set_xticks([one["round"] for one in rounds])
+        axis.grid(alpha=0.25)
+    axis = figure.axes[0]
+    axis.plot([], [], "_", color=INK, markersize=11, label="names only, nothing trained")
+    axis.plot([], [], "--", color=INK, linewidth=0.9, label="trained on everything at once")
+    if any(not one["promoted"] for one in rounds):
+        axis.plot([], [], "x", color=BAD, label="refused by the gate")
+    axis.legend(frameon=False, fontsize=8, loc="lower right")
+    axis.set_ylabel("of unseen lines with a product", fontsize=9)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()
 
 
 def _speed_accuracy(everybody: list[tuple[str, Mapping[str, Any]]], title: str) -> bytes:

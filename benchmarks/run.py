@@ -51,6 +51,7 @@ BENCHMARKS = (
     Benchmark("synthetic_generation", ("benchmarks.synthetic_generation",)),
     Benchmark("demo", ("benchmarks.demo",)),
     Benchmark("certified", ("benchmarks.certified --data {data}",)),
+    Benchmark("rounds", ("benchmarks.rounds {data}/pricerunner",), "pricerunner/offers.csv"),
     Benchmark("robustness", ("benchmarks.robustness {data}",), "instacart/products.csv"),
     Benchmark("speed", ("benchmarks.speed",)),
     Benchmark("incremental", ("benchmarks.incremental",)),

@@ -47,7 +47,7 @@ class Missing(RegistryError):
 
 def redacted(text: str) -> str:
     """Return a text without the user and password that a URI in it holds."""
-    text = re.sub(r"://[^/@\s'\"]+@", "://***@", text)
+    text = re.sub(r"://[^\s'\"]*@", "://***@", text)  # up to the last @: a password may hold any other sign
     return re.sub(r"(?i)([?&](?:password|token|user|secret)=)[^&\s'\")]+", r"\1***", text)
 
 

@@ -1,5 +1,7 @@
 """Raw tables: what the data directory holds, checked against the data contract, and a profile of it."""
 
+from collections.abc import Iterator
+
 import dagster as dg
 import pandas as pd
 
@@ -8,7 +10,7 @@ from resources.lake import Lake
 from resources.source import DataDirectory
 from shelfwise.artifacts import content_id
 from shelfwise.contract import fingerprint, read_table
-from shelfwise.feedback import read_feedback
+from shelfwise.feedback import FOLDER, examine, read_inbox
 from shelfwise.timing import DomainClock
 
 
@@ -51,12 +53,44 @@ def mappings(source: DataDirectory) -> dg.MaterializeResult[pd.DataFrame]:
     return _read(source, "mappings")
 
 
-@dg.asset(key_prefix="raw", group_name="raw", owners=DATA_TEAM, kinds={"parquet"}, code_version="1")
-def feedback(lake: Lake) -> dg.MaterializeResult[pd.DataFrame]:
-    """Answers people gave to the matcher's proposals, from the lake's inbox; empty until somebody answered."""
+SOUND_FEEDBACK = dg.AssetCheckSpec(
+    "sound_feedback",
+    asset=["raw", "feedback"],
+    description="Files of the inbox that cannot be read, answers naming what is not known, and answers that differ.",
+)
+
+
+@dg.asset(
+    key_prefix="raw",
+    group_name="raw",
+    owners=DATA_TEAM,
+    kinds={"parquet"},
+    check_specs=[SOUND_FEEDBACK],
+    code_version="2",
+)
+def feedback(lake: Lake) -> Iterator[dg.MaterializeResult[pd.DataFrame] | dg.AssetCheckResult]:
+    """Answers people gave to the matcher's proposals, from the lake's inbox; empty until somebody answered. A file
+    that cannot be read, or an answer that makes no sense, is named by the check and stops nothing else.
+    """
     with DomainClock() as clock:
-        frame = read_feedback(lake.path / "feedback")
-    return dg.MaterializeResult(value=frame, metadata=table_metadata(frame, clock))
+        inbox = read_inbox(lake.path / FOLDER)
+        report = examine(inbox, lake.root)
+    yield dg.MaterializeResult(
+        value=inbox.frame,
+        metadata={"files": inbox.files, "given_again": inbox.repeats, **table_metadata(inbox.frame, clock)},
+        data_version=dg.DataVersion(content_id(sorted(inbox.frame["answer_id"]))),
+    )
+    problems = pd.DataFrame([problem.as_dict() for problem in report.problems])
+    yield dg.AssetCheckResult(
+        passed=not report.problems and report.contradictions.empty,
+        check_name="sound_feedback",
+        severity=dg.AssetCheckSeverity.WARN,
+        description=report.sentence,
+        metadata={
+            "problems": table(problems, width=300),
+            "contradictions": table(report.contradictions, width=300),
+        },
+    )
 
 
 @dg.asset(

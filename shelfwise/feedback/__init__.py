@@ -6,15 +6,28 @@ The command line is `python -m shelfwise.feedback`.
 """
 
 from shelfwise.feedback.answers import answer_from_matches, answers_from_matches, prediction_id, prediction_ids
-from shelfwise.feedback.inbox import COLUMNS, Inbox, read_feedback, read_inbox, record_answers, record_feedback
+from shelfwise.feedback.inbox import (
+    COLUMNS,
+    FOLDER,
+    Inbox,
+    read_feedback,
+    read_inbox,
+    record_answers,
+    record_feedback,
+)
+from shelfwise.feedback.lake import answer_row, answers_from_export, examine
 from shelfwise.feedback.resolve import contradictions, resolve, review
 
 __all__ = [
     "COLUMNS",
+    "FOLDER",
     "Inbox",
     "answer_from_matches",
+    "answer_row",
+    "answers_from_export",
     "answers_from_matches",
     "contradictions",
+    "examine",
     "prediction_id",
     "prediction_ids",
     "read_feedback",

@@ -71,6 +71,11 @@ def failure(result: dg.ExecuteInProcessResult, step: str) -> str:
     return error.message
 
 
+def result_of(result: dg.ExecuteInProcessResult, check: str) -> dg.AssetCheckEvaluation:
+    """The evaluation of one check."""
+    return next(one for one in result.get_asset_check_evaluations() if one.check_name == check)
+
+
 def test_tables_are_read_and_reported(directory: Directory) -> None:
     result = directory.materialize()
     assert result.success
@@ -86,7 +91,7 @@ def test_tables_are_read_and_reported(directory: Directory) -> None:
     assert profile["missing_brand_share"] == dg.FloatMetadataValue(0.5)
     assert profile["picture"].value.startswith("![product profile](data:image/png;base64,iVBOR")
     assert "products.csv" in metadata["data_directory"]["files"].value
-    (check,) = result.get_asset_check_evaluations()
+    check = result_of(result, "known_products")
     assert check.passed
 
 
@@ -154,14 +159,14 @@ def test_few_mappings_to_strangers_are_a_warning_and_many_stop_everything(direct
     many = [f"v1,soap {number},1\n" for number in range(99)]
     directory.write(mappings=MAPPINGS + "".join(many) + "v9,what,77\n")
     result = directory.materialize()
-    (check,) = result.get_asset_check_evaluations()
+    check = result_of(result, "known_products")
     assert result.success
     assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
     assert check.metadata["set_aside"].value == 1
     assert "'77'" in (check.description or "")
     directory.write(mappings=MAPPINGS + "v9,what,77\nv9,who,78\nv9,how,79\n")
     result = directory.materialize()
-    (check,) = result.get_asset_check_evaluations()
+    check = result_of(result, "known_products")
     assert not result.success
     assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.ERROR)
     assert "mappings" in (check.description or "")
@@ -176,7 +181,18 @@ def test_an_answer_in_the_inbox_becomes_a_row_and_rubbish_is_named(directory: Di
     assert frame["product_id"].tolist()[0] == "1"
     assert frame["product_id"].isna().tolist() == [False, True]
     assert list(frame["rejected_product_ids"].iloc[1]) == ["1", "2"]
+    (check,) = directory.materialize([feedback]).get_asset_check_evaluations()
+    assert (check.passed, check.severity) == (True, dg.AssetCheckSeverity.WARN)
     (inbox / "broken.json").write_text("{")
-    result = directory.materialize([feedback])
-    assert "broken.json" in failure(result, "raw__feedback")
-    assert len(directory.table("feedback")) == 2, "the last good table stays"
+    record_feedback(inbox, vendor_id="v1", vendor_title="new", product_id="77")
+    result = directory.materialize([products, feedback])
+    assert result.success, "what is wrong with one file stops no other"
+    assert len(directory.table("feedback")) == 3
+    record_feedback(inbox, vendor_id="v1", vendor_title="soap", product_id="2", answered_by="bob")
+    (check,) = directory.materialize([feedback]).get_asset_check_evaluations()
+    assert not check.passed
+    assert "broken.json" in (check.description or "")
+    told = check.metadata["problems"].value
+    assert all(part in told for part in ("broken.json", "a whole JSON file", "product_id", "77 (v1: new)"))
+    torn = check.metadata["contradictions"].value
+    assert all(part in torn for part in ("soap", "the latest", "2 (bob", "1 (ann"))

@@ -1,0 +1,107 @@
+"""Corrections from the command line; an export of the review queue with a column `answer` is the quickest way.
+
+python -m shelfwise.feedback import answers.csv --lake lake --by ann
+python -m shelfwise.feedback answer --lake lake --vendor acme --file list.csv --row 12 --product 4711   (or --none)
+python -m shelfwise.feedback list --lake lake
+"""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from upath import UPath
+
+from shelfwise.contract.storage import ListingError
+from shelfwise.errors import InputError
+from shelfwise.feedback.inbox import FOLDER, read_inbox, record_answers
+from shelfwise.feedback.lake import answer_row, answers_from_export, examine
+from shelfwise.feedback.resolve import NOTHING
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m shelfwise.feedback",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    shared = argparse.ArgumentParser(add_help=False)
+    lake = os.environ.get("SHELFWISE_LAKE") or "lake"
+    shared.add_argument("--lake", default=lake, help="local or s3:// (default: SHELFWISE_LAKE, or ./lake)")
+    who = argparse.ArgumentParser(add_help=False)
+    who.add_argument("--by", default=None, help="who answers (default: the user's name)")
+    one = commands.add_parser("answer", parents=[shared, who], help="answer one line of an upload")
+    one.add_argument("--vendor", required=True)
+    one.add_argument("--file", required=True)
+    one.add_argument("--row", required=True, type=int, help="as in a spreadsheet: the header is row 1")
+    chosen = one.add_mutually_exclusive_group(required=True)
+    chosen.add_argument("--product", help="id of the product it is")
+    chosen.add_argument("--none", action="store_true", help="it matches nothing in the catalog")
+    many = commands.add_parser("import", parents=[shared, who], help="take a filled-in export of the review queue")
+    many.add_argument("csv", help="exports/review_queue.csv with a column `answer`: a product's id, none, or empty")
+    listing = commands.add_parser("list", parents=[shared], help="show the last answers and what is wrong with some")
+    listing.add_argument("--last", type=int, default=20)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; return 1, with what to change on standard error, where nothing was recorded."""
+    given = _parser().parse_args(arguments)
+    try:
+        if given.command == "answer":
+            return _answer(given)
+        return _import(given) if given.command == "import" else _list(given)
+    except (InputError, ListingError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def _who(given: argparse.Namespace) -> str:
+    if given.by is not None:
+        return given.by
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container without a user database
+        return ""
+
+
+def _answer(given: argparse.Namespace) -> int:
+    product = None if given.none else given.product
+    answer = answer_row(given.lake, given.vendor, given.file, given.row, product, _who(given))
+    batch = record_answers(UPath(given.lake) / FOLDER, [answer])
+    print(f"{answer['vendor_title']!r} {NOTHING if product is None else f'is {product}'} ({batch})")
+    return 0
+
+
+def _import(given: argparse.Namespace) -> int:
+    answers = answers_from_export(given.lake, Path(given.csv).read_bytes(), Path(given.csv).name, _who(given))
+    if not answers:
+        print(f"{given.csv}: no row has an answer", file=sys.stderr)
+        return 1
+    batch = record_answers(UPath(given.lake) / FOLDER, answers)
+    print(f"{len(answers)} answer(s) recorded ({batch})")
+    return 0
+
+
+def _list(given: argparse.Namespace) -> int:
+    inbox = read_inbox(UPath(given.lake) / FOLDER)
+    for one in inbox.frame.tail(given.last).itertuples():
+        product = one.product_id if isinstance(one.product_id, str) else NOTHING
+        who = f"{one.answered_by or 'unnamed'} {one.answered_at:%Y-%m-%d %H:%M}"
+        print(f"{who}  {one.vendor_id}: {one.vendor_title!r} {product}")
+    print(f"{len(inbox.frame)} answer(s) in {inbox.files} file(s), {inbox.repeats} given again")
+    report = examine(inbox, given.lake)
+    for one in report.contradictions.itertuples():
+        print(f"contradiction: {one.vendor_id}: {one.line!r} counts as {one.counts} ({one.why}): {one.said}")
+    for problem in report.problems:
+        print(problem)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

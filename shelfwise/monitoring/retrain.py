@@ -44,8 +44,7 @@ def decide_retrain(
     production; None takes signals about any. `noticed`: that of the decision before. All times with a time zone.
     """
     signals = sorted(signals, key=lambda signal: (signal.at, signal.id))
-    future = {name for name, at in requested.items() if at > now}
-    corrected = {name: min((noticed or {}).get(name, now), now) for name in sorted(future)}
+    corrected = _corrected(requested, now, timedelta(days=min_days), noticed or {})
     times = [corrected.get(name, at) for name, at in requested.items()]
     possible_at = max(times) + timedelta(days=min_days) if times else now
     new = [signal for signal in signals if signal.id not in requested]
@@ -63,6 +62,19 @@ def decide_retrain(
         )
         return RetrainDecision((), reason, possible_at, corrected)
     return RetrainDecision(tuple(waiting), f"a retrain is requested: {causes}", possible_at, corrected)
+
+
+def _corrected(
+    requested: Mapping[str, datetime], now: datetime, pause: timedelta, noticed: Mapping[str, datetime]
+) -> dict[str, datetime]:
+    """Return when requests that lay in the future were first seen, until neither time matters any more."""
+    corrected = {}
+    for name, at in sorted(requested.items()):
+        if at > now:
+            corrected[name] = min(noticed.get(name, now), now)
+        elif name in noticed and noticed[name] < at and at + pause > now:
+            corrected[name] = noticed[name]
+    return corrected
 
 
 def _nothing(signals: list[Signal], new: list[Signal], champion: str | None) -> str:

@@ -15,7 +15,13 @@ def matches(decisions: list[str], file: str = "f.csv", champion: str = "v1") -> 
     for number, decision in enumerate(decisions):
         base = {"no_match": 0.0, "review": 0.5, "approved": 0.9}[decision]
         for rank in (1, 2):
-            line = {"line_id": f"l{number}", "row": number + 2, "vendor_id": "acme", "file": file, "title": f"t{number}"}
+            line = {
+                "line_id": f"l{number}",
+                "row": number + 2,
+                "vendor_id": "acme",
+                "file": file,
+                "title": f"t{number}",
+            }
             found = {"rank": rank, "product_id": f"p{rank}", "product_title": "x"}
             score = (base + 0.09 * number / len(decisions)) / rank
             rows.append({**line, **found, "score": score, "decision": decision, "champion_version": champion})

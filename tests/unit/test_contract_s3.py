@@ -14,17 +14,22 @@ from moto.s3.models import s3_backends
 from moto.server import ThreadedMotoServer
 from upath import UPath
 
-from shelfwise.artifacts import exists, fetch, publish
+from shelfwise.artifacts import atomic_create_json, exists, fetch, publish
 from shelfwise.contract import (
+    CursorError,
+    Entry,
+    Ledger,
     ListingError,
+    SensorState,
     UploadStore,
     fingerprint,
     list_rejected,
     read_table,
     set_aside,
 )
+from shelfwise.contract import ledger as ledger_module
 from shelfwise.errors import InputError, Problem
-from shelfwise.feedback import read_feedback, record_feedback
+from shelfwise.feedback import read_feedback, read_inbox, record_feedback
 
 
 @pytest.fixture(scope="module")
@@ -200,8 +205,30 @@ def test_answers_of_another_process_are_seen(s3: object) -> None:
     inbox = "s3://shop/lake/feedback"
     answer = record_feedback(inbox, vendor_id="v", vendor_title="a", product_id="p")
     assert len(read_feedback(inbox)) == 1
-    copy(s3, f"lake/feedback/{answer}.json", "lake/feedback/other.json", feedback_id="other")
-    assert set(read_feedback(inbox)["feedback_id"]) == {answer, "other"}
+    copy(s3, f"lake/feedback/{answer}.json", "lake/feedback/copy.json")
+    assert read_feedback(inbox)["feedback_id"].tolist() == [answer], "a copy says nothing new"
+    other = record_feedback(inbox, vendor_id="v", vendor_title="b", product_id="p")
+    put(s3, "lake/feedback/broken.json", b'{"version": 1, "ans')
+    put(s3, "lake/feedback/batches/not-here.json", b"{")
+    found = read_inbox(inbox)
+    assert set(found.frame["feedback_id"]) == {answer, other}
+    assert [problem.file for problem in found.bad_files] == ["broken.json"]
+    with pytest.raises(FileExistsError):
+        atomic_create_json(UPath(inbox) / f"{other}.json", {})
+
+
+def test_a_sensor_remembers_in_the_store(s3: object) -> None:
+    ledger = Ledger("s3://shop/lake", "uploads_sensor", limit=200)
+    entries = {f"v/f{number:03}.csv": Entry("e" * 32, 1) for number in range(50)}
+    cursor = ledger.save(SensorState(entries))
+    assert len(cursor) <= 200
+    ledger_module._READ.clear()
+    assert ledger.load(cursor).entries == entries
+    for item in s3.list_objects_v2(Bucket="shop", Prefix="lake/sensors/")["Contents"]:  # type: ignore[attr-defined]
+        s3.delete_object(Bucket="shop", Key=item["Key"])  # type: ignore[attr-defined]
+    ledger_module._READ.clear()
+    with pytest.raises(CursorError, match=r"was removed\. Reset the cursor"):
+        ledger.load(cursor)
 
 
 def test_an_artifact_that_another_process_finished_is_seen(s3: object) -> None:

@@ -21,6 +21,7 @@ The conditions:
 - `uploads/review_queue` follows every upload that was matched. It reads all partitions of `upload_matches`. A plain
   `eager()` waits until none of them is missing, and a bad upload's partition is missing for ever: one bad file would
   freeze the queue. So that part of the condition is taken out, and the asset skips missing partitions when it reads.
+- `monitoring/drift_reference`, what the champion was trained on, follows the champion as its index does.
 - `monitoring/upload_drift` follows the matches of its own upload, and nothing else: with a new champion, uploads of the
   past are not compared anew; those that are matched again are.
 """
@@ -38,6 +39,7 @@ INDEX = dg.AssetKey(["matching", "catalog_index"])
 MATCHES = dg.AssetKey(["uploads", "upload_matches"])
 QUEUE = dg.AssetKey(["uploads", "review_queue"])
 DRIFT = dg.AssetKey(["monitoring", "upload_drift"])
+REFERENCE = dg.AssetKey(["monitoring", "drift_reference"])
 CHAMPION_EVALUATION = dg.AssetKey(["monitoring", "champion_evaluation"])
 
 
@@ -51,6 +53,7 @@ FOLLOWS: dict[dg.AssetKey, dg.AutomationCondition] = {
     CHAMPION: following(EVALUATION),
     INDEX: following(CHAMPION),
     QUEUE: dg.AutomationCondition.eager().without(~dg.AutomationCondition.any_deps_missing()),
+    REFERENCE: following(CHAMPION),
     DRIFT: following(MATCHES),
 }
 

@@ -62,9 +62,9 @@ CATALOG = _assets("matching/product_names").upstream() | INDEX
 
 evaluate_champion = dg.define_asset_job(
     EVALUATE_JOB,
-    selection=CATALOG
-    | (_assets("matching/catalog_index").downstream(depth=1) & dg.AssetSelection.groups("monitoring")),
-    description="Measure the champion on what is held out today; nothing is trained or promoted.",
+    selection=CATALOG | _assets("monitoring/champion_evaluation", "monitoring/weekly_drift"),
+    description="Measure the champion on what is held out today, and the week's inputs beside what it was trained on; "
+    "nothing is trained or promoted.",
     tags={"dagster/max_runtime": HOUR},
 )
 
@@ -89,7 +89,7 @@ take_feedback = dg.define_asset_job(
     selection=_assets("raw/feedback")
     | (_assets("raw/feedback").downstream() & dg.AssetSelection.groups("staging", "marts"))
     | INDEX
-    | (_assets("raw/feedback").downstream(depth=1) & dg.AssetSelection.groups("monitoring")),
+    | _assets("monitoring/live_quality"),
     description="Take new answers from the inbox: live quality, labelled lines, names and the champion's index.",
     tags={"dagster/max_runtime": HOUR},
 )

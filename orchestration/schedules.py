@@ -113,7 +113,7 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         cron_schedule=weekly_cron(anchor, (hour + 4) % 24),
         execution_timezone=zone,
         default_status=STATUS[EVALUATION][settings.env],
-        description="Measures the champion every week on what is held out today.",
+        description="Measures the champion every week on what is held out today, and the week's inputs for drift.",
     )
     def evaluation(context: dg.ScheduleEvaluationContext, registry: ModelRegistry) -> dg.RunRequest | dg.SkipReason:
         champion = registry.open().alias(TITLE_MATCHER)

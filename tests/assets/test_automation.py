@@ -1,4 +1,7 @@
-"""What follows by itself: the review queue follows every matched upload, whatever became of the others."""
+"""What follows by itself, by ticking the conditions: events on an instance, and what is asked for after each.
+
+Assets are not computed here: what they would leave behind is reported to the instance.
+"""
 
 from __future__ import annotations
 
@@ -6,97 +9,228 @@ import inspect
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
 
 from assets.uploads import upload_files
-from orchestration.automation import FOLLOWS
-from orchestration.definitions import build_definitions
+from orchestration.automation import (
+    CHAMPION,
+    CHAMPION_EVALUATION,
+    DRIFT,
+    EVALUATION,
+    FOLLOWS,
+    FRESH,
+    INDEX,
+    MATCHES,
+    QUEUE,
+    REFERENCE,
+)
+from orchestration.definitions import AUTOMATION, build_definitions
 from orchestration.settings import Settings
 
-QUEUE = dg.AssetKey(["uploads", "review_queue"])
-MATCHES = dg.AssetKey(["uploads", "upload_matches"])
 DEFINITIONS = build_definitions(Settings())
+GATE = dg.AssetCheckKey(EVALUATION, "better_than_champion")
+LINES = dg.AssetKey(["uploads", "upload_lines"])
+GOOD, BAD = "acme/good.csv", "acme/bad.csv"
 
 
-class Daemon:
+class Conditions:
     """Evaluates the automation conditions tick by tick, as the daemon does."""
 
-    def __init__(self, instance: dg.DagsterInstance, definitions=DEFINITIONS) -> None:
+    def __init__(self, instance: dg.DagsterInstance, definitions: dg.Definitions = DEFINITIONS) -> None:
         self.instance, self.definitions, self.cursor = instance, definitions, None
+        self.graph = definitions.resolve_asset_graph()
 
-    def tick(self) -> int:
-        """Evaluate once; return how often the review queue was requested. A requested queue is made at once."""
+    def tick(self, make: bool = True) -> set[tuple[str, str | None]]:
+        """Evaluate once; return what was requested. With `make`, what was requested is made at once."""
         result = dg.evaluate_automation_conditions(self.definitions, self.instance, cursor=self.cursor)
         self.cursor = result.cursor
-        requested = result.get_num_requested(QUEUE)
-        assert result.total_requested == requested, "nothing else follows by itself"
-        if requested:
-            self.instance.report_runless_asset_event(dg.AssetMaterialization(QUEUE))
-        return requested
+        requested = {
+            (key, partition)
+            for key in self.graph.get_all_asset_keys()
+            for partition in result.get_requested_partitions(key)
+        }
+        assert len(requested) == result.total_requested
+        for key, partition in sorted(requested, key=str) if make else []:
+            self.made(key, partition)
+        return {(key.path[-1], partition) for key, partition in requested}
 
-    def match(self, key: str) -> None:
-        self.instance.report_runless_asset_event(dg.AssetMaterialization(MATCHES, partition=key))
+    def made(self, key: dg.AssetKey, partition: str | None = None) -> None:
+        """What an asset leaves behind when it was made."""
+        self.instance.report_runless_asset_event(dg.AssetMaterialization(key, partition=partition))
+
+    def upload(self, key: str) -> None:
+        """A file that was read and matched."""
+        self.instance.add_dynamic_partitions("upload_files", [key])
+        self.made(LINES, key)
+        self.made(MATCHES, key)
+
+    def gate(self, passed: bool) -> None:
+        """An evaluation and what the gate says to it."""
+        self.made(EVALUATION)
+        records = self.instance.fetch_materializations(EVALUATION, limit=1).records
+        said = dg.AssetCheckEvaluation(
+            asset_key=EVALUATION,
+            check_name=GATE.name,
+            passed=passed,
+            metadata={},
+            blocking=True,
+            target_materialization_data=AssetCheckEvaluationTargetMaterializationData(
+                storage_id=records[0].storage_id, run_id=records[0].run_id, timestamp=records[0].timestamp
+            ),
+        )
+        self.instance.report_runless_asset_event(said)
 
 
 @pytest.fixture
-def daemon(instance: dg.DagsterInstance) -> Daemon:
-    instance.add_dynamic_partitions("upload_files", ["acme/good.csv", "acme/bad.csv"])
-    made = Daemon(instance)
-    made.tick()
-    assert made.tick() == 0, "nothing happened"
+def conditions(instance: dg.DagsterInstance) -> Conditions:
+    """Everything that is not partitioned was made once, and nothing follows any more."""
+    instance.add_dynamic_partitions("upload_files", [GOOD, BAD])
+    made = Conditions(instance)
+    for key in made.graph.toposorted_asset_keys:
+        if made.graph.get(key).is_materializable and not made.graph.get(key).is_partitioned:
+            made.made(key)
+    made.gate(passed=True)
+    made.made(CHAMPION)
+    made.made(INDEX)
+    made.made(REFERENCE)
+    while made.tick():
+        pass
     return made
 
 
-def test_the_queue_follows_each_matched_upload_once(daemon: Daemon) -> None:
-    daemon.match("acme/good.csv")
-    assert [daemon.tick(), daemon.tick(), daemon.tick()] == [1, 0, 0]
-    daemon.match("acme/good.csv")
-    assert [daemon.tick(), daemon.tick()] == [1, 0]
+# New upload -> its matches (by the sensor's job) -> queue and drift
 
 
-def test_uploads_of_one_moment_are_one_request(daemon: Daemon) -> None:
-    daemon.instance.add_dynamic_partitions("upload_files", ["zeta/more.csv"])
-    daemon.match("acme/good.csv")
-    daemon.match("zeta/more.csv")
-    assert [daemon.tick(), daemon.tick()] == [1, 0]
+def test_a_matched_upload_is_followed_by_the_queue_and_its_own_drift_once(conditions: Conditions) -> None:
+    conditions.upload(GOOD)
+    expected = {("review_queue", None), ("upload_drift", GOOD)}
+    assert [conditions.tick(), conditions.tick(), conditions.tick()] == [expected, set(), set()]
+    conditions.upload(GOOD)
+    assert [conditions.tick(), conditions.tick()] == [expected, set()]
 
 
-def test_an_upload_that_was_never_matched_freezes_nothing(daemon: Daemon) -> None:
+def test_uploads_of_one_moment_are_one_request_of_the_queue(conditions: Conditions) -> None:
+    conditions.upload(GOOD)
+    conditions.upload("zeta/more.csv")
+    expected = {("review_queue", None), ("upload_drift", GOOD), ("upload_drift", "zeta/more.csv")}
+    assert [conditions.tick(), conditions.tick()] == [expected, set()]
+
+
+# One bad upload -> all others go on
+
+
+def test_an_upload_that_was_never_matched_freezes_nothing(conditions: Conditions) -> None:
     for number in range(3):
-        daemon.instance.add_dynamic_partitions("upload_files", [f"acme/bad{number}.csv"])
-        assert daemon.tick() == 0, "a new partition alone is no reason"
-        daemon.match("acme/good.csv")
-        assert daemon.tick() == 1
+        conditions.instance.add_dynamic_partitions("upload_files", [f"acme/bad{number}.csv"])
+        assert conditions.tick() == set(), "a new partition alone is no reason"
+        conditions.upload(GOOD)
+        assert conditions.tick() == {("review_queue", None), ("upload_drift", GOOD)}
 
 
-def test_an_upload_that_failed_freezes_nothing(daemon: Daemon) -> None:
+def test_an_upload_that_failed_freezes_nothing(conditions: Conditions) -> None:
     @dg.asset(key=MATCHES, partitions_def=upload_files)
     def failing() -> None:
         raise dg.Failure("set aside", allow_retries=False)
 
-    run = dg.materialize([failing], partition_key="acme/bad.csv", instance=daemon.instance, raise_on_error=False)
+    run = dg.materialize([failing], partition_key=BAD, instance=conditions.instance, raise_on_error=False)
     assert not run.success
-    assert daemon.tick() == 0
-    daemon.match("acme/good.csv")
-    assert daemon.tick() == 1
+    assert conditions.tick() == set()
+    conditions.upload(GOOD)
+    assert conditions.tick() == {("review_queue", None), ("upload_drift", GOOD)}
 
 
 def test_the_plain_condition_would_freeze_which_is_why_it_is_not_used(
-    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+    conditions: Conditions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(FOLLOWS, QUEUE, dg.AutomationCondition.eager())
     # Unwrapped: definitions are built once per settings, and these are others.
-    plain = Daemon(daemon.instance, inspect.unwrap(build_definitions)(Settings()))
+    plain = Conditions(conditions.instance, inspect.unwrap(build_definitions)(Settings()))
     plain.tick()
-    plain.match("acme/good.csv")
-    assert plain.tick() == 0
+    plain.upload(GOOD)
+    assert plain.tick() == {("upload_drift", GOOD)}, "and no queue"
 
 
-def test_every_key_that_follows_exists() -> None:
+# New champion -> catalog index and what uploads are compared with
+
+
+def test_a_new_champion_is_followed_by_its_index_and_its_reference_once(conditions: Conditions) -> None:
+    conditions.made(CHAMPION)
+    assert [conditions.tick(), conditions.tick()] == [{("catalog_index", None), ("drift_reference", None)}, set()]
+
+
+def test_a_training_run_that_made_all_of_it_is_followed_by_nothing(conditions: Conditions) -> None:
+    conditions.gate(passed=True)
+    for key in (CHAMPION, REFERENCE, INDEX):
+        conditions.made(key)
+    assert conditions.tick() == set()
+
+
+def test_a_champion_whose_run_was_killed_is_promoted_after_all(conditions: Conditions) -> None:
+    conditions.gate(passed=True)
+    whole = {("champion", None), ("catalog_index", None), ("drift_reference", None)}
+    assert [conditions.tick(), conditions.tick()] == [whole, set()], "in one run, one after the other"
+
+
+# Failed gate -> nothing downstream moves
+
+
+def test_a_failed_gate_moves_nothing(conditions: Conditions) -> None:
+    for name in ("training_pairs", "product_names", "title_encoder", "matcher"):
+        conditions.made(dg.AssetKey(["matching", name]))
+    conditions.gate(passed=False)
+    assert [conditions.tick(), conditions.tick(), conditions.tick()] == [set()] * 3
+
+
+def test_a_gate_that_passes_later_moves_it_then(conditions: Conditions) -> None:
+    conditions.gate(passed=False)
+    assert conditions.tick() == set()
+    conditions.gate(passed=True)
+    assert ("champion", None) in conditions.tick()
+
+
+def test_eager_alone_would_promote_what_the_gate_refused(
+    conditions: Conditions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(FOLLOWS, CHAMPION, dg.AutomationCondition.eager())
+    plain = Conditions(conditions.instance, inspect.unwrap(build_definitions)(Settings()))
+    plain.tick()
+    plain.gate(passed=False)
+    assert ("champion", None) in plain.tick()
+
+
+def test_names_and_products_alone_move_no_index(conditions: Conditions) -> None:
+    for key in (["matching", "product_names"], ["staging", "stg_products"], ["raw", "feedback"]):
+        conditions.made(dg.AssetKey(key))
+    assert conditions.tick() == set(), "follow_catalog and take_feedback make the index at their end"
+
+
+def test_a_new_champion_compares_no_upload_of_the_past_anew(conditions: Conditions) -> None:
+    conditions.upload(GOOD)
+    conditions.tick()
+    conditions.made(CHAMPION)
+    asked = conditions.tick() | conditions.tick() | conditions.tick()
+    assert asked == {("catalog_index", None), ("drift_reference", None)}
+
+
+# What is declared
+
+
+def test_every_key_that_follows_exists_and_no_other_has_a_condition() -> None:
     graph = DEFINITIONS.resolve_asset_graph()
     conditioned = {key for key in graph.get_all_asset_keys() if graph.get(key).automation_condition is not None}
-    assert conditioned == set(FOLLOWS) == {QUEUE}
+    assert conditioned == set(FOLLOWS) == {CHAMPION, INDEX, QUEUE, REFERENCE, DRIFT}
+
+
+def test_silence_is_noticed_after_a_cycle_and_a_week() -> None:
+    graph = DEFINITIONS.resolve_asset_graph()
+    fresh = {key: graph.get(key).freshness_policy for key in graph.get_all_asset_keys()}
+    assert {key for key, policy in fresh.items() if policy} == set(FRESH) == {EVALUATION, CHAMPION, CHAMPION_EVALUATION}
+    policy = fresh[EVALUATION]
+    assert isinstance(policy, dg.FreshnessPolicy)
+    windows = policy.warn_window.to_timedelta(), policy.fail_window.to_timedelta()
+    assert [window.days for window in windows] == [35, 42]
 
 
 def test_a_sensor_evaluates_the_conditions_by_default() -> None:
-    sensor = DEFINITIONS.get_repository_def().get_sensor_def("automation")
+    sensor = DEFINITIONS.get_repository_def().get_sensor_def(AUTOMATION)
     assert sensor.default_status == dg.DefaultSensorStatus.RUNNING

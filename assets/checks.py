@@ -4,7 +4,9 @@ import dagster as dg
 import pandas as pd
 
 from assets.common import clock_metadata, table
+from assets.matching import candidate_version
 from resources.matching import MatchingConfig
+from resources.registry import ModelRegistry
 from shelfwise.errors import InputError
 from shelfwise.matching.gate import decide_promotion
 from shelfwise.timing import DomainClock
@@ -54,13 +56,19 @@ def sound_pairs(training_pairs: pd.DataFrame, positives: pd.DataFrame) -> dg.Ass
 @dg.asset_check(
     asset=["matching", "matcher_evaluation"],
     blocking=True,
-    description="The gate: the candidate reaches the floor, beats the simple baselines and is not below the champion.",
+    description="The gate: the candidate reaches the floor, beats simple baselines and, line by line, the champion, "
+    "and no slice of importance gets worse.",
 )
-def better_than_champion(matcher_evaluation: dict, matching: MatchingConfig) -> dg.AssetCheckResult:
-    """Decide whether the candidate may be promoted, and say why."""
-    decision = decide_promotion(
-        matcher_evaluation["metrics"], matcher_evaluation["champion_metrics"], matching.gate_floor_top1
-    )
+def better_than_champion(
+    matcher_evaluation: dict, matching: MatchingConfig, registry: ModelRegistry
+) -> dg.AssetCheckResult:
+    """Decide whether the candidate may be promoted, and say why; a refusal goes into the registry's history."""
+    decision = decide_promotion(matcher_evaluation, matching.gate_floor_top1, matching.gate_margin)
+    if not decision.passes:
+        versions = registry.open()
+        versions.refuse(candidate_version(versions, matcher_evaluation), decision.summary)
     return dg.AssetCheckResult(
-        passed=decision.promote, description=decision.summary, metadata={"gate": table(decision.table())}
+        passed=decision.passes,
+        description=decision.summary,
+        metadata={"outcome": decision.outcome, "gate": table(decision.table(), width=400)},
     )

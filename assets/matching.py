@@ -4,23 +4,28 @@ import json
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import numpy as np
 import pandas as pd
 
 from assets.common import MATCHING_TEAM, clock_metadata, float_metadata, picture, table, table_metadata
-from assets.reports import evaluation_metadata, guarantee_metadata, update_metadata
+from assets.reports import comparison_metadata, evaluation_metadata, guarantee_metadata, update_metadata
 from resources.lake import Lake
 from resources.matching import MatchingConfig
 from resources.registry import TITLE_MATCHER, ModelRegistry
 from resources.trainer import EncoderTrainer
 from shelfwise.artifacts import content_id, exists, frame_id
 from shelfwise.matching import gate
+from shelfwise.registry import ModelVersion, Registry, RegistryError
 from shelfwise.timing import DomainClock
 
+if TYPE_CHECKING:
+    from shelfwise.matching.evaluate import Evaluation
+
 # Part of the content ids: raise one when the same inputs would give another artifact than before.
-EMBEDDINGS_VERSION, INDEX_VERSION, MATCHER_VERSION = "3", "7", "9"
+EMBEDDINGS_VERSION, INDEX_VERSION, MATCHER_VERSION = "3", "7", "10"
 
 PRODUCTS = dg.AssetIn(["staging", "stg_products"])
 POSITIVES = dg.AssetIn(["marts", "labelled_positives"])
@@ -34,8 +39,44 @@ POSITIVES = dg.AssetIn(["marts", "labelled_positives"])
     ins={"positives": POSITIVES, "products": PRODUCTS},
     code_version="1",
 )
+def split_parts(
+    context: dg.AssetExecutionContext,
+    positives: pd.DataFrame,
+    products: pd.DataFrame,
+    matching: MatchingConfig,
+    lake: Lake,
+) -> dg.MaterializeResult[pd.DataFrame]:
+    """Which vendors and products are trained on, and which are held out. Whoever has a part keeps it when data grows:
+    what a champion was trained on is never held out later.
+    """
+    from shelfwise.matching.splits import PARTS, SplitConfig, parts_table, split_positives
+
+    former = lake.last_table(context.asset_key)
+    with DomainClock() as clock:
+        splits = split_positives(positives, products, SplitConfig(seed=matching.split_seed), former)
+        parts = parts_table(splits, matching.split_seed, former)
+    metadata = {
+        **float_metadata({f"{part}_lines": float((splits.line == part).sum()) for part in PARTS}),
+        "lines_left_out": int(splits.line.isna().sum()),
+        "vendors_kept_apart": splits.by_vendor,
+        "counts": table(parts.value_counts(["kind", "split"]).sort_index().reset_index()),
+        "dealt_anew": splits.anew or ("no" if former is not None else "there was no former table"),
+        "new": len(parts) if former is None or splits.anew else len(parts) - len(former),
+        **table_metadata(parts, clock),
+    }
+    return dg.MaterializeResult(value=parts, metadata=metadata)
+
+
+@dg.asset(
+    key_prefix="matching",
+    group_name="matching",
+    owners=MATCHING_TEAM,
+    kinds={"pandas", "parquet"},
+    ins={"positives": POSITIVES, "products": PRODUCTS},
+    code_version="2",
+)
 def training_pairs(
-    positives: pd.DataFrame, products: pd.DataFrame, matching: MatchingConfig
+    positives: pd.DataFrame, products: pd.DataFrame, split_parts: pd.DataFrame, matching: MatchingConfig
 ) -> dg.MaterializeResult[pd.DataFrame]:
     """Labelled pairs, three negatives to each positive, split by vendor and product: hard negatives are the character
     n-gram neighbours in the product's own category, the others random.
@@ -43,7 +84,8 @@ def training_pairs(
     from shelfwise.matching.pairs import contradictions, make_pairs
 
     with DomainClock() as clock:
-        pairs = make_pairs(positives, products, seed=matching.split_seed, hard_share=matching.hard_share)
+        seed, hard_share = matching.split_seed, matching.hard_share
+        pairs = make_pairs(positives, products, seed=seed, hard_share=hard_share, former=split_parts)
         torn = contradictions(positives)
     counts = pairs.groupby(["split", "kind"]).size().unstack(fill_value=0).reset_index()
     examples = pairs[pairs["split"] == "train"].head(12)[["line", "product_title", "label", "kind"]]
@@ -278,6 +320,7 @@ def matcher(
     """The candidate matcher: encoder, n-gram weights, a listwise scorer over the best candidates, its calibration and
     the thresholds it can prove, fitted on the vendors and products the encoder has not seen.
     """
+    from shelfwise.matching.compare import TRAINED_ON, trained_on
     from shelfwise.matching.features import FEATURE_NAMES
     from shelfwise.matching.guarantee import Guarantee, Sample
     from shelfwise.matching.index import CatalogIndex
@@ -285,15 +328,17 @@ def matcher(
 
     clock = DomainClock()
     lines, policy = _positives_of(training_pairs, "valid"), matching.decisions()
+    fitted_on = trained_on(training_pairs)
 
     def write(directory: Path) -> None:
         index = CatalogIndex.load(lake.fetch(product_index["location"]))
         with clock:
             encoder, share = lake.fetch(title_encoder["location"]), matching.no_match_share
             Matcher.fit(lines, index, encoder, no_match_share=share, policy=policy).save(directory)
+        fitted_on.to_parquet(directory / TRAINED_ON, index=False)
 
     made_with = (MATCHER_VERSION, FEATURE_NAMES, product_index["id"], title_encoder["id"], matching.no_match_share)
-    matcher_id = content_id(made_with, frame_id(lines))
+    matcher_id = content_id(made_with, frame_id(lines), frame_id(fitted_on))
     location, made = _publish(lake, "title_matcher", matcher_id, write)
     guarantee = Guarantee.of(Sample.load(lake.fetch(location) / "sample.npz"), policy.goal)
     metadata = {
@@ -307,6 +352,41 @@ def matcher(
     return dg.MaterializeResult(value=reference, metadata=metadata, data_version=dg.DataVersion(matcher_id))
 
 
+def candidate_version(versions: Registry, evaluation: dict) -> ModelVersion:
+    """Return the registered version of the candidate that an evaluation is about; registers it the first time."""
+    evaluated = evaluation["matcher"]
+    lineage = {
+        **evaluation["data"],
+        "encoder": evaluated["encoder"],
+        "index": evaluated["index"]["location"],
+        "index_version": evaluated["index"].get("version"),
+    }
+    metrics = {name: float(value) for name, value in evaluation["metrics"].items()}
+    return versions.register(TITLE_MATCHER, evaluated["location"], evaluated["id"], metrics, lineage)
+
+
+def _beside(
+    current: ModelVersion, lake: Lake, index: Callable, lines: pd.DataFrame, result: "Evaluation", **how: Any
+) -> dict[str, Any]:
+    """Return what the evaluation stores about the champion: its metrics on the lines that the candidate's `result` is
+    about, and the comparison line by line. `index`: makes the champion's index, given the champion.
+    """
+    from shelfwise.matching.compare import compare, read_trained_on
+    from shelfwise.matching.evaluate import evaluate
+    from shelfwise.matching.matcher import Matcher
+
+    try:
+        directory = lake.fetch(current.artifact)
+        champion = Matcher.load(directory, policy=how["policy"])
+    except (ValueError, FileNotFoundError) as error:
+        # Code that cannot read the champion any more: refusing every candidate would leave no way out.
+        return {"champion_metrics": None, "champion_unusable": str(error)}
+    against = evaluate(champion, index(champion), lines, seed=how["seed"], baselines=False)
+    known = read_trained_on(directory)
+    compared = compare(result.lines, against.lines, known, how["by_vendor"], how["seed"])
+    return {"champion_metrics": against.metrics, "champion_unusable": None, **compared.to_json()}
+
+
 @dg.asset(
     key_prefix="matching",
     group_name="matching",
@@ -314,7 +394,7 @@ def matcher(
     kinds={"pandas"},
     ins={"products": PRODUCTS},
     io_manager_key="reference_io",
-    code_version="1",
+    code_version="2",
 )
 def matcher_evaluation(
     training_pairs: pd.DataFrame,
@@ -325,42 +405,51 @@ def matcher_evaluation(
     matching: MatchingConfig,
     lake: Lake,
 ) -> dg.MaterializeResult[dict]:
-    """The candidate on lines of vendors and products it never saw, beside the simple baselines and the champion on
-    the same lines; some of the lines have their product hidden, so that "matches nothing" is measured too.
+    """The candidate on lines of vendors and products it never saw, beside the simple baselines and, line by line, the
+    champion; some of the lines have their product hidden, so that "matches nothing" is measured too. The candidate is
+    registered here, as challenger.
     """
-    from shelfwise.matching import evaluate as evaluation
+    from shelfwise.matching.compare import vendors_apart
+    from shelfwise.matching.evaluate import evaluate
     from shelfwise.matching.index import CatalogIndex
     from shelfwise.matching.matcher import Matcher
 
-    lines, policy = _positives_of(training_pairs, "test"), matching.decisions()
-    current = registry.open().alias(TITLE_MATCHER)
+    lines, versions = _positives_of(training_pairs, "test"), registry.open()
+    current = versions.alias(TITLE_MATCHER)
+    same = current is not None and current.artifact_id == matcher["id"]
+    how = {"policy": matching.decisions(), "seed": matching.split_seed, "by_vendor": vendors_apart(training_pairs)}
+    value: dict[str, Any] = {
+        "champion_metrics": None,
+        "champion_unusable": None,
+        "paired": None,
+        "slices": [],
+        "compared": None,
+    }
     with DomainClock() as clock:
-        candidate = Matcher.load(lake.fetch(matcher["location"]), policy=policy)
+        candidate = Matcher.load(lake.fetch(matcher["location"]), policy=how["policy"])
         index = CatalogIndex.load(lake.fetch(matcher["index"]["location"]))
-        result = evaluation.evaluate(candidate, index, lines, seed=matching.split_seed)
-        champion, unusable = None, None
-        if current is not None and current.artifact_id != matcher["id"]:
-            try:
-                former = Matcher.load(lake.fetch(current.artifact), policy=policy)
-            except ValueError as error:
-                # Code that cannot read the champion any more: refusing every candidate would leave no way out.
-                unusable = str(error)
-            else:
-                former_index = former.build_index(products, product_names)
-                against = evaluation.evaluate(former, former_index, lines, seed=matching.split_seed, baselines=False)
-                champion = against.metrics
-    value = {
+        result = evaluate(candidate, index, lines, seed=matching.split_seed)
+        if current is not None and not same:
+            value |= _beside(current, lake, lambda one: one.build_index(products, product_names), lines, result, **how)
+    value |= {
         "matcher": matcher,
         "metrics": result.metrics,
-        "champion_metrics": champion,
         "champion_version": current.label if current else None,
-        "champion_unusable": unusable,
+        "champion_number": current.version if current else None,
+        "same": same,
         "about": result.about,
         "data": {"training_pairs": frame_id(training_pairs), "catalog": matcher["index"]["catalog_id"]},
     }
-    metadata = {**evaluation_metadata(result, champion, candidate), **clock_metadata(clock)}
-    if unusable:
-        metadata["champion_unusable"] = unusable
+    version = candidate_version(versions, value)
+    versions.challenge(version)
+    value["rolled_back"] = gate.rolled_back_at(versions.history(TITLE_MATCHER), version.version)
+    metadata = {
+        "candidate": version.label,
+        **evaluation_metadata(result, value["champion_metrics"], candidate),
+        **comparison_metadata(value, matching.gate_margin),
+        **({"champion_unusable": value["champion_unusable"]} if value["champion_unusable"] else {}),
+        **clock_metadata(clock),
+    }
     return dg.MaterializeResult(value=value, metadata=metadata)
 
 
@@ -370,43 +459,30 @@ def matcher_evaluation(
     owners=MATCHING_TEAM,
     kinds={"registry"},
     io_manager_key="reference_io",
-    code_version="1",
+    code_version="2",
 )
 def champion(matcher_evaluation: dict, registry: ModelRegistry, matching: MatchingConfig) -> dg.MaterializeResult[dict]:
     """The matcher in production: a registered version behind the alias `champion`. The gate is asked here again, so
     that it also holds when this asset runs on its own.
     """
-    evaluated = matcher_evaluation["matcher"]
-    decision = gate.decide_promotion(
-        matcher_evaluation["metrics"], matcher_evaluation["champion_metrics"], matching.gate_floor_top1
-    )
-    if not decision.promote:
-        raise dg.Failure(decision.summary, metadata={"gate": table(decision.table())}, allow_retries=False)
+    decision = gate.decide_promotion(matcher_evaluation, matching.gate_floor_top1, matching.gate_margin)
     versions = registry.open()
-    current = versions.alias(TITLE_MATCHER)
-    # An evaluation that names another champion than today's is old: its comparison says nothing about today's.
-    if current is not None and current.artifact_id != evaluated["id"]:
-        compared = matcher_evaluation["champion_version"]
-        if compared != current.label:
-            reason = f"the candidate was compared with champion {compared or 'none'}, which is {current.label} now"
-            raise dg.Failure(f"{reason}: materialize matching/matcher_evaluation", allow_retries=False)
-    version = versions.register(
-        TITLE_MATCHER,
-        evaluated["location"],
-        evaluated["id"],
-        {name: float(value) for name, value in matcher_evaluation["metrics"].items()},
-        {
-            **matcher_evaluation["data"],
-            "encoder": evaluated["encoder"],
-            "index": evaluated["index"]["location"],
-            "index_version": evaluated["index"].get("version"),
-        },
-    )
-    versions.promote(version)
+    version = candidate_version(versions, matcher_evaluation)
+    if not decision.passes:
+        versions.refuse(version, decision.summary)
+        raise dg.Failure(decision.summary, metadata={"gate": table(decision.table(), width=400)}, allow_retries=False)
+    try:
+        # An evaluation that names another champion than today's is old: its comparison says nothing about today's.
+        versions.promote(version, expected=matcher_evaluation.get("champion_number"), reason=decision.summary)
+    except RegistryError as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
+    deleted = versions.retain(TITLE_MATCHER)
     metadata = {
         "version": version.label,
+        "decision": decision.summary,
         **float_metadata({"number": version.version, "top1": matcher_evaluation["metrics"]["top1"]}),
-        "gate": table(decision.table()),
+        "gate": table(decision.table(), width=400),
+        "versions_deleted": [one.label for one in deleted],
     }
     value = {"version": version.label, "location": version.artifact, "id": version.artifact_id}
     return dg.MaterializeResult(value=value, metadata=metadata, data_version=dg.DataVersion(version.artifact_id))

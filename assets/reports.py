@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from assets.common import float_metadata, picture, table
+from shelfwise.matching import gate
 from shelfwise.matching.decisions import GUARANTEED
 
 if TYPE_CHECKING:
@@ -107,3 +108,40 @@ def evaluation_metadata(result: "Evaluation", champion: dict[str, float] | None,
         **({f"champion_{name}": float(champion[name]) for name in ("top1", "top5", "mrr")} if champion else {}),
         **float_metadata(finite),
     }
+
+
+SLICES_DRAWN = 30
+
+
+def comparison_metadata(value: dict[str, Any], margin: float) -> dict[str, Any]:
+    """Return candidate and champion line by line: what was compared, a table, and a picture of the differences; nothing
+    where there was no champion to compare with. `value`: what matching/matcher_evaluation stores.
+    """
+    from shelfwise.plots import differences_picture
+
+    if not value["paired"]:
+        return {}
+    paired = pd.DataFrame(value["paired"]).T.rename_axis("measure").reset_index()
+    slices = pd.DataFrame(value["slices"])
+    measures = paired.assign(group="all", label=[gate.NAMES[name] for name in paired["measure"]])
+    frames = [measures]
+    if len(slices):
+        slices = slices.sort_values("p_worse", kind="stable")  # what got worse first
+        names = slices["measure"].map(gate.NAMES)
+        label = slices["slice"] + " " + slices["value"] + ", " + names
+        frames.append(slices.assign(group="slices", label=label).head(SLICES_DRAWN))
+    columns = ["label", "group", "difference", "low", "high"]
+    rows = pd.concat([frame[columns] for frame in frames], ignore_index=True)
+    margins = {"all": gate.NOT_WORSE, "slices": margin}
+    counts = {name: paired[name].astype(int) for name in ("lines", "products", "gained", "lost")}
+    return {
+        "compared": value["compared"]["sentence"],
+        "paired": table(paired.assign(**counts)),
+        "paired_slices": table(slices, 60),
+        "paired_picture": picture(differences_picture(rows, margins), "candidate against champion"),
+        **float_metadata({f"gain_{name}": one["difference"] for name, one in value["paired"].items() if _finite(one)}),
+    }
+
+
+def _finite(one: dict[str, Any]) -> bool:
+    return one["difference"] == one["difference"]

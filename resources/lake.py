@@ -11,6 +11,7 @@ from typing import Any
 
 import dagster as dg
 import pandas as pd
+import pyarrow
 from dagster._core.storage.upath_io_manager import escape_dotdot_segments, escape_leading_slash, is_dict_type
 from upath import UPath
 
@@ -29,6 +30,19 @@ class Lake(dg.ConfigurableResource):
     def table_path(self, key: dg.AssetKey) -> UPath:
         """Path of an unpartitioned table's Parquet file."""
         return self.path.joinpath("tables", *key.path[:-1], f"{key.path[-1]}.parquet")
+
+    def last_table(self, key: dg.AssetKey) -> pd.DataFrame | None:
+        """Return the table an asset gave when it was last materialized, None where it never was; one without columns
+        where the file is damaged.
+        """
+        try:
+            data = self.table_path(key).read_bytes()
+        except FileNotFoundError:
+            return None
+        try:
+            return pd.read_parquet(io.BytesIO(data))
+        except pyarrow.ArrowInvalid:
+            return pd.DataFrame()
 
     def last_reference(self, key: dg.AssetKey) -> dict[str, Any] | None:
         """Return the reference an asset gave when it was last materialized, None where it never was."""

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from shelfwise.matching.guarantee import Certificate
@@ -140,6 +141,33 @@ def accuracy_picture(metrics: Mapping[str, Mapping[str, float]]) -> bytes:
     return _png(figure)
 
 
+def differences_picture(rows: pd.DataFrame, margins: Mapping[str, float]) -> bytes:
+    """Draw paired differences with their 95 % intervals, one row each (a forest plot), in points.
+
+    `rows`: label, group, difference, low, high, as shares. `margins`: by group, how far below zero is still accepted,
+    drawn as a dashed line beside the rows of that group.
+    """
+    rows = rows[np.isfinite(rows["difference"])].reset_index(drop=True)
+    figure, axes = _figure(8, 1.3 + 0.24 * max(len(rows), 3))
+    axis, at = axes[0, 0], -np.arange(len(rows))
+    points = rows[["difference", "low", "high"]].to_numpy(dtype=float).T * 100
+    for position, difference, low, high in zip(at, *points, strict=True):
+        colour = GOOD if low > 0 else BAD if high < 0 else MUTED
+        axis.plot([low, high], [position, position], color=colour, linewidth=1.6, solid_capstyle="butt")
+        axis.plot(difference, position, "o", color=colour, markersize=4.5)
+    for group, own in rows.groupby("group", sort=False):
+        if str(group) in margins:
+            edge = -100 * margins[str(group)]
+            ends = [at[own.index[0]] + 0.4, at[own.index[-1]] - 0.4]
+            axis.plot([edge, edge], ends, color=WARN, linewidth=1, linestyle="--")
+    axis.axvline(0, color=INK, linewidth=0.8)
+    axis.set_yticks(at, [_literal(str(label)[-48:]) for label in rows["label"]])
+    axis.set(xlabel="candidate minus champion, points, 95 % interval; dashed: what may be lost")
+    axis.set_title("Candidate against champion, line by line")
+    axis.grid(alpha=0.25, axis="x")
+    return _png(figure)
+
+
 def decisions_picture(scores: Sequence[float], decisions: Sequence[str], title: str) -> bytes:
     """Draw the scores of an upload's best candidates, coloured by the decisions they led to."""
     figure, axes = _figure(7, 3)
@@ -151,6 +179,81 @@ def decisions_picture(scores: Sequence[float], decisions: Sequence[str], title: 
     axis.hist(parts, bins=bins, color=[BAD, WARN, GOOD], label=names, stacked=True)
     axis.set(xlabel="score of the best candidate", ylabel="lines", title=_literal(title), xlim=(0, 1))
     axis.legend(frameon=False, fontsize=8)
+    return _png(figure)
+
+
+def live_picture(table: pd.DataFrame, accepted: Mapping[str, float], vendors: int = 12) -> bytes:
+    """Draw accuracy in production: by week above, by vendor below, both over all lines with 95 % intervals.
+
+    `table`: rows of the levels week and vendor of `monitoring.live`'s table. `accepted`: top1 and top5 with which the
+    champion was accepted, drawn as lines. A hollow point is about a part of the lines only: the kinds of lines that
+    nobody answered for are not in it.
+    """
+    weeks = table[table["level"] == "week"].tail(60)
+    names = table[table["level"] == "vendor"].nlargest(vendors, "answers")[::-1]
+    figure, axes = _figure(9, 4 + 0.3 * max(len(names), 1), 2, 1)
+    above, below = axes[0, 0], axes[1, 0]
+    for metric, colour, shift in (("top5", MUTED, 0.08), ("top1", ACCENT, -0.08)):
+        label = metric.replace("top", "top-")
+        _points(above, np.arange(len(weeks)) + shift, weeks, metric, colour, label=label)
+        _points(below, np.arange(len(names)) - shift, names, metric, colour, upright=False)
+        if metric in accepted:
+            text = f"accepted {label}: {accepted[metric]:.3f}"
+            above.axhline(accepted[metric], color=colour, linewidth=1, linestyle="--", label=text)
+            below.axvline(accepted[metric], color=colour, linewidth=1, linestyle="--")
+    step = max(1, -(-len(weeks) // 9))
+    lowest = np.nanmin(
+        [0.9, *weeks["top1_low"], *names["top1_low"], *(accepted.get(name, 0.9) for name in ("top1", "top5"))]
+    )
+    bottom = max(np.floor(lowest * 10 - 0.5) / 10, 0)
+    above.set_xticks(np.arange(len(weeks))[::step], weeks["week"].tolist()[::step])
+    above.set(title="Accuracy over all lines, by the week of the answers (95 % intervals)", ylim=(bottom, 1.02))
+    labels = [f"{_literal(str(v)[:30])} ({n:,})" for v, n in zip(names["vendor_id"], names["answers"], strict=True)]
+    below.set_yticks(np.arange(len(names)), labels)
+    below.set(title="By vendor (answers)", xlim=(bottom, 1.02), ylim=(-0.6, max(len(names), 1) - 0.4))
+    if not len(weeks):
+        above.text(0.5, 0.5, "no answers yet", ha="center", transform=above.transAxes, color=MUTED)
+    if above.get_legend_handles_labels()[0]:
+        above.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=4)
+    return _png(figure)
+
+
+def _points(
+    axis: Axes, at: np.ndarray, rows: pd.DataFrame, metric: str, colour: str, upright: bool = True, label: str = ""
+) -> None:
+    """Draw a metric's values with their intervals; hollow where they are about a part of the lines."""
+    whole = (rows["covered"] > 0.95).to_numpy()
+    for part, fill in ((whole, colour), (~whole, "white")):
+        value, low, high = (rows[f"{metric}{end}"].to_numpy(float)[part] for end in ("", "_low", "_high"))
+        bars = {"yerr" if upright else "xerr": np.clip([value - low, high - value], 0, None)}
+        place = (at[part], value) if upright else (value, at[part])
+        axis.errorbar(
+            *place,
+            **bars,
+            fmt="o",
+            markersize=4,
+            color=colour,
+            mfc=fill,
+            linewidth=1,
+            label=label if fill == colour else None,
+        )
+
+
+def drift_picture(columns: pd.DataFrame, title: str) -> bytes:
+    """Draw how far each measure of a file moved, as a share of what it may (1: from there on it has drifted).
+
+    `columns`: measure, change, limit, drifted, as in `shelfwise.monitoring.drift.Judgement`.
+    """
+    figure, axes = _figure(7, 1.1 + 0.26 * max(len(columns), 3))
+    axis, rows = axes[0, 0], columns.iloc[::-1]
+    share = np.clip(rows["change"] / rows["limit"], -3, 3)
+    axis.barh(np.arange(len(rows)), share, height=0.6, color=[BAD if d else ACCENT for d in rows["drifted"]])
+    axis.set_yticks(np.arange(len(rows)), rows["measure"])
+    for edge in (-1, 1):
+        axis.axvline(edge, color=WARN, linewidth=1, linestyle="--")
+    axis.axvline(0, color=INK, linewidth=0.8)
+    axis.set(xlim=(-3.1, 3.1), xlabel="change, as a multiple of what is usual (dashed); red: drifted")
+    axis.set_title(_literal(title))
     return _png(figure)
 
 

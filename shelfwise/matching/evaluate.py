@@ -36,7 +36,8 @@ class Evaluation:
     (95 %, bootstrap over lines); `candidate_recall`; `<baseline>_top1`, ...
     `baselines`: one row each. `slices`: columns slice, value, lines, top1, top5, mrr, approved_precision,
     approved_coverage. `examples`: right and wrong matches. `curve`: threshold, precision, coverage. `lines`: one row
-    per line with what came of it. `about`: counts, seed, shares, for the report.
+    per line with what came of it (`compare.compare` pairs it with another matcher's). `about`: counts, seed, shares,
+    for the report.
     """
 
     metrics: dict[str, float]
@@ -132,6 +133,7 @@ def _outcomes(
         {
             "vendor_id": lines["vendor_id"].astype(str),
             "title": titles,
+            "product_id": lines["product_id"],
             "truth": truth,
             "in_catalog": truth >= 0,
             "has_match": (truth >= 0) & ~hidden,

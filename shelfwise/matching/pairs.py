@@ -25,25 +25,31 @@ def make_pairs(
     valid_share: float = 0.25,
     test_share: float = 0.2,
     threads: int = 2,
+    former: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Return `matching/training_pairs`: columns `PAIR_COLUMNS`, one label-1 row and three label-0 rows per line.
 
     `positives`: marts/labelled_positives. `products`: product_id, title, category. Negatives come from products of
-    the line's own part only. `hard_share` of them are drawn from the character n-gram neighbours of the line in the
-    category of its product (kind 'hard'; where the category holds too few, random ones take their place), the rest
-    at random. Never a product known for this line or for an equal line of any vendor, nor one whose title has the
-    normal form of the right product's title or of the line. A line for which no three negatives exist is left out.
-    Deterministic. Raises ValueError for a share outside 0..1.
+    the line's own part only. First come the candidates that a person passed over for the line (kind 'rejected', from
+    the column rejected_product_ids where there is one, the best ranked first): the champion's own mistakes. They count
+    as hard ones. `hard_share` of all are drawn from the character n-gram neighbours of the line in the category of its
+    product (kind 'hard'; where the category holds too few, random ones take their place), the rest at random. A line
+    that a person found to match nothing has no positive and no pairs; its answer only takes the mapping away. Never a
+    product known for this line or for an equal line of any vendor, nor one whose title has the normal form of the right
+    product's title or of the line. A line for which no three negatives exist is left out.
+    `former`: who has which part already (`splits.parts_table`). Deterministic. Raises ValueError for a share outside
+    0..1.
     """
     if not 0 <= hard_share <= 1:
         raise ValueError(f"hard_share must be between 0 and 1, not {hard_share}")
     config = SplitConfig(valid=valid_share, test=test_share, seed=seed)
     positives = positives.sort_values(["vendor_id", "line_id"], kind="stable").reset_index(drop=True)
-    splits = split_positives(positives, products, config)
+    splits = split_positives(positives, products, config, former)
     catalog = _Catalog(products)
     forms = comparable([str(title) for title in positives["vendor_title"]])
     known: dict[str, set[int]] = defaultdict(set)
     right = catalog.positions(positives["product_id"])
+    passed_over = _passed_over(positives, catalog)
     for form, product in zip(forms, right, strict=True):
         known[form].add(int(product))
     rng = np.random.default_rng(seed)
@@ -62,8 +68,9 @@ def make_pairs(
         wanted = _hard_counts(len(rows), hard_share, rng)
         chosen = []
         for i, row in enumerate(rows):
+            own = [product for product in passed_over.get(int(row), ()) if part_of_product[product] == part]
             taken = _negatives(
-                int(right[row]), forms[row], known[forms[row]], catalog, members, near[i], int(wanted[i]), rng
+                int(right[row]), forms[row], known[forms[row]], catalog, members, own, near[i], int(wanted[i]), rng
             )
             if taken is not None:
                 chosen.append((int(row), taken))
@@ -88,6 +95,15 @@ class _Catalog:
 
     def positions(self, ids: pd.Series) -> np.ndarray:
         return self._position.reindex(ids.astype(str)).fillna(-1).to_numpy().astype(np.int64)
+
+
+def _passed_over(positives: pd.DataFrame, catalog: _Catalog) -> dict[int, list[int]]:
+    """Return, by row of `positives`, positions of the products that a person passed over for it, best first."""
+    if "rejected_product_ids" not in positives:
+        return {}
+    ids = positives["rejected_product_ids"].reset_index(drop=True).explode().dropna()
+    places = pd.Series(catalog.positions(ids), index=ids.index)
+    return {int(row): list(dict.fromkeys(own)) for row, own in places[places >= 0].groupby(level=0)}
 
 
 def _hard_counts(n: int, hard_share: float, rng: np.random.Generator) -> np.ndarray:
@@ -127,6 +143,7 @@ def _negatives(
     known: set[int],
     catalog: _Catalog,
     members: np.ndarray,
+    passed_over: list[int],
     near: np.ndarray,
     hard: int,
     rng: np.random.Generator,
@@ -136,9 +153,11 @@ def _negatives(
     def allowed(product: int) -> bool:
         return product not in known and catalog.twin[product] != catalog.twin[right] and catalog.forms[product] != form
 
-    options = [int(product) for product in members[near] if allowed(int(product))]
+    chosen = [(product, "rejected") for product in passed_over if allowed(product)][:NEGATIVES]
+    taken = {product for product, _ in chosen}
+    options = [product for product in members[near].tolist() if product not in taken and allowed(product)]
     order = rng.permutation(min(len(options), 3 * NEGATIVES))
-    chosen = [(options[i], "hard") for i in order[:hard]]
+    chosen += [(options[i], "hard") for i in order[: max(0, hard - len(chosen))]]
     taken = {product for product, _ in chosen}
     for product in members[rng.integers(0, len(members), 24)].tolist():
         if len(chosen) == NEGATIVES:

@@ -16,13 +16,14 @@ import pytest
 
 from assets import matching as assets
 from assets.checks import better_than_champion, sound_pairs
+from assets.evaluation import champion_evaluation
 from resources.lake import Lake, ReferenceIO, TableIO
 from resources.matching import MatchingConfig
 from resources.registry import ModelRegistry
 from resources.trainer import EncoderTrainer
 from shelfwise.artifacts import exists, publish
 from shelfwise.matching.gate import SIMPLE_BASELINES
-from shelfwise.registry import PREVIOUS, Registry
+from shelfwise.registry import CHALLENGER, PREVIOUS, ModelVersion, Registry
 from tests.conftest import Shop
 from tests.unit.matching_samples import LetterEncoder
 
@@ -31,10 +32,11 @@ OUTSIDE = [
     dg.AssetSpec(["marts", "labelled_positives"]),
 ]
 GRAPH: list[Any] = [
-    *OUTSIDE, assets.training_pairs, assets.product_names, assets.title_encoder, assets.product_embeddings,
-    assets.product_index, assets.matcher, assets.matcher_evaluation, assets.champion, assets.catalog_index,
-    sound_pairs, better_than_champion,
+    *OUTSIDE, assets.split_parts, assets.training_pairs, assets.product_names, assets.title_encoder,
+    assets.product_embeddings, assets.product_index, assets.matcher, assets.matcher_evaluation, assets.champion,
+    assets.catalog_index, champion_evaluation, sound_pairs, better_than_champion,
 ]  # fmt: skip
+PAIRS = [assets.split_parts, assets.training_pairs]
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -107,7 +109,7 @@ def write(shop: Shop, name: str, value: dict[str, Any]) -> None:
 
 
 def test_pairs_are_made_reported_and_proven(shop: Shop) -> None:
-    result = run(shop, [assets.training_pairs])
+    result = run(shop, PAIRS)
     assert result.success
     metadata = metadata_of(result, "training_pairs")
     pairs = pd.read_parquet(shop.table("matching", "training_pairs"))
@@ -122,7 +124,7 @@ def test_pairs_are_made_reported_and_proven(shop: Shop) -> None:
     ["a negative is a known positive", "a negative is missing", "a product of test is in train", "a vendor leaks"],
 )
 def test_damaged_pairs_stop_the_training(shop: Shop, trainer: StubTrainer, damage: str) -> None:
-    assert run(shop, [assets.training_pairs]).success
+    assert run(shop, PAIRS).success
     path = shop.table("matching", "training_pairs")
     pairs = pd.read_parquet(path)
     negatives, train = pairs.index[pairs["label"] == 0], pairs.index[pairs["split"] == "train"]
@@ -152,7 +154,7 @@ def test_a_failed_check_keeps_the_encoder_from_being_trained(
     shop: Shop, trainer: StubTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shelfwise.matching.pairs.check_pairs", lambda *_: ["line l1 has two negatives"])
-    result = run(shop, [assets.training_pairs, assets.title_encoder], trainer)
+    result = run(shop, [*PAIRS, assets.title_encoder], trainer)
     assert not result.success
     assert result.get_asset_check_evaluations()[0].description == "line l1 has two negatives"
     assert trainer.runs() == []
@@ -163,7 +165,7 @@ def test_a_failed_check_keeps_the_encoder_from_being_trained(
 
 @pytest.fixture
 def paired(shop: Shop) -> Shop:
-    assert run(shop, [assets.training_pairs]).success
+    assert run(shop, PAIRS).success
     return shop
 
 
@@ -216,7 +218,25 @@ def test_unknown_settings_of_the_encoder_are_named(paired: Shop, trainer: StubTr
 # --- Evaluation, gate and champion --------------------------------------------------------------------------------
 
 
-def evaluation(top1: float, matcher_id: str, champion: float | None = None, compared: str | None = None) -> dict:
+def difference(value: float, p_value: float, at_least: float | None = None) -> dict[str, float]:
+    low = value - 0.004 if at_least is None else at_least
+    counts = {"lines": 900, "products": 700, "gained": 40, "lost": 10}
+    shares = {"candidate": 0.8, "champion": 0.8 - value, "difference": value, "low": low, "high": value + 0.01}
+    return counts | shares | {"at_least": low, "p_value": p_value, "p_worse": 1 - p_value, "p_lines": p_value}
+
+
+def evaluation(
+    top1: float, matcher_id: str, compared: ModelVersion | None = None, gain: float = 0.01, **more: Any
+) -> dict[str, Any]:
+    """What `matcher_evaluation` stores of a candidate that was compared with a champion, or is the first."""
+    measures = {name: difference(0.0, 0.5) for name in ("top5", "approved_coverage", "approved_precision")}
+    measures["top1"] = difference(gain, 0.001 if gain > 0 else 0.999)
+    against = {
+        "champion_metrics": {"top1": top1 - gain},
+        "paired": measures,
+        "slices": [],
+        "compared": {"lines": 900, "sentence": "compared on 900 held-out lines"},
+    }
     return {
         "matcher": {
             "id": matcher_id,
@@ -225,10 +245,13 @@ def evaluation(top1: float, matcher_id: str, champion: float | None = None, comp
             "index": {"location": "/i", "version": "5"},
         },
         "metrics": {"top1": top1, **{f"{name}_top1": 0.3 for name in SIMPLE_BASELINES}},
-        "champion_metrics": None if champion is None else {"top1": champion},
-        "champion_version": compared,
+        "champion_version": compared.label if compared else None,
+        "champion_number": compared.version if compared else None,
+        "same": False,
         "about": {},
         "data": {"training_pairs": "p", "catalog": "c"},
+        **({"champion_metrics": None, "paired": None} if compared is None else against),
+        **more,
     }
 
 
@@ -237,48 +260,107 @@ def promote(shop: Shop, value: dict[str, Any], **matching: Any) -> dg.ExecuteInP
     return run(shop, [assets.champion], **matching)
 
 
+def ask_gate(shop: Shop, **matching: Any) -> Any:
+    """Run the blocking check alone."""
+    key = dg.AssetCheckKey(dg.AssetKey(["matching", "matcher_evaluation"]), "better_than_champion")
+    (check,) = run(shop, [dg.AssetSelection.checks(key)], **matching).get_asset_check_evaluations()
+    return check
+
+
 @pytest.fixture
 def registry(shop: Shop) -> Registry:
     return Registry(shop.lake / "registry")
 
 
+def actions(registry: Registry) -> list[tuple[str, int]]:
+    return [(event["action"], event["version"]) for event in registry.history("title_matcher")]
+
+
 def test_a_better_candidate_becomes_champion_and_the_old_one_previous(shop: Shop, registry: Registry) -> None:
     before = registry.champion("title_matcher")
-    result = promote(shop, evaluation(0.8, "better00", 0.7, before.label))
+    result = promote(shop, evaluation(0.8, "better00", before))
     assert result.success
     after = registry.champion("title_matcher")
     assert after.artifact_id == "better00"
-    assert after.label == "v2-better00" == metadata_of(result, "champion")["version"]
+    metadata = metadata_of(result, "champion")
+    assert after.label == "v2-better00" == metadata["version"]
+    assert "better in top-1: +1.00 points" in metadata["decision"]
+    assert "compared on 900 held-out lines" in metadata["gate"]
+    assert registry.history("title_matcher")[-1]["reason"] == metadata["decision"]
     assert registry.alias("title_matcher", PREVIOUS) == before
     made_with = {"training_pairs": "p", "catalog": "c", "encoder": "e"}
     assert after.lineage == {**made_with, "index": "/i", "index_version": "5"}
     assert after.metrics["top1"] == 0.8
-    assert promote(shop, evaluation(0.8, "better00", None, before.label)).success
+    assert promote(shop, evaluation(0.8, "better00", before)).success
     assert len(registry.versions("title_matcher")) == 2, "the same candidate again is the same version"
+    assert actions(registry) == [("promoted", 1), ("promoted", 2)]
 
 
 @pytest.mark.parametrize(
-    ("top1", "floor", "reason"),
-    [(0.69, 0.5, "not below the champion's"), (0.8, 0.9, "reaches the floor"), (0.3, 0.1, "beats char tfidf")],
+    ("top1", "gain", "floor", "reason"),
+    [
+        (0.69, -0.01, 0.5, "top-1 may be worse: -1.00 points"),
+        (0.8, 0.01, 0.9, "below the floor"),
+        (0.3, 0.01, 0.1, "not above the 0.3000 of char tfidf"),
+    ],
 )
 def test_a_worse_candidate_is_refused_on_its_own_too(
-    shop: Shop, registry: Registry, top1: float, floor: float, reason: str
+    shop: Shop, registry: Registry, top1: float, gain: float, floor: float, reason: str
 ) -> None:
     before = registry.champion("title_matcher")
-    result = promote(shop, evaluation(top1, "worse000", 0.7, before.label), gate_floor_top1=floor)
+    value = evaluation(top1, "worse000", before, gain)
+    result = promote(shop, value, gate_floor_top1=floor)
     assert not result.success
     assert reason in failure(result, "matching__champion")
     assert registry.champion("title_matcher") == before
-    assert registry.versions("title_matcher") == [before]
+    check = ask_gate(shop, gate_floor_top1=floor)
+    assert (check.passed, check.blocking) == (False, True)
+    assert reason in check.description
+    assert reason in check.metadata["gate"].value
+    assert not promote(shop, value, gate_floor_top1=floor).success
+    (event,) = [one for one in registry.history("title_matcher") if one["action"] == "refused"]
+    assert (event["version"], event["from_version"]) == (2, before.version), "recorded once, however often it is asked"
+    assert reason in event["reason"]
+
+
+def test_the_gate_lets_a_better_one_pass_and_writes_nothing_down(shop: Shop, registry: Registry) -> None:
+    write(shop, "matcher_evaluation", evaluation(0.8, "better00", registry.champion("title_matcher")))
+    check = ask_gate(shop)
+    assert check.passed
+    assert check.metadata["outcome"].value == "promote"
+    assert actions(registry) == [("promoted", 1)]
+    assert not ask_gate(shop, gate_floor_top1=0.9).passed
+
+
+def test_a_slice_that_got_worse_is_named_and_the_margin_is_a_setting(shop: Shop, registry: Registry) -> None:
+    row = {"slice": "vendor", "value": "acme", "measure": "top1", **difference(-0.08, 0.9999)}
+    value = evaluation(0.8, "better00", registry.champion("title_matcher"), slices=[row | {"p_worse": 0.0001}])
+    write(shop, "matcher_evaluation", value)
+    assert "vendor acme: -8.00 points" in ask_gate(shop).description
+    assert ask_gate(shop, gate_margin=0.1).passed
 
 
 def test_a_comparison_with_a_former_champion_is_out_of_date(shop: Shop, registry: Registry) -> None:
     former = registry.champion("title_matcher")
     registry.promote(registry.register("title_matcher", "/lake/new", "newer000", {}, {}))
-    for compared in (former.label, None):
-        result = promote(shop, evaluation(0.8, "late0000", 0.7, compared))
+    for compared in (former, None):
+        result = promote(shop, evaluation(0.8, "late0000", compared))
         assert "materialize matching/matcher_evaluation" in failure(result, "matching__champion")
         assert registry.champion("title_matcher").artifact_id == "newer000"
+
+
+def test_the_champion_evaluated_again_stays_whatever_the_floor(shop: Shop, registry: Registry) -> None:
+    current = registry.champion("title_matcher")
+    value = evaluation(0.2, current.artifact_id, same=True)
+    again = {**value, "champion_version": current.label, "champion_number": current.version}
+    result = promote(shop, again)
+    assert result.success
+    assert "it stays" in metadata_of(result, "champion")["decision"]
+    assert ask_gate(shop).metadata["outcome"].value == "stay"
+    assert actions(registry) == [("promoted", 1)]
+    registry.promote(registry.register("title_matcher", "/lake/new", "newer000", {}, {}))
+    assert not promote(shop, again).success, "it is champion no more"
+    assert registry.champion("title_matcher").artifact_id == "newer000"
 
 
 def test_without_any_champion_the_floor_decides(shop: Shop, registry: Registry) -> None:
@@ -298,17 +380,25 @@ def candidate(shop: Shop, matcher_id: str) -> dict[str, Any]:
     return {"id": matcher_id, "location": str(location), "index": index, "encoder": "none"}
 
 
-def test_the_candidate_is_measured_beside_the_champion_on_the_same_lines(paired: Shop) -> None:
+def test_the_candidate_is_measured_beside_the_champion_line_by_line(paired: Shop, registry: Registry) -> None:
     write(paired, "matcher", candidate(paired, "twin0000"))
     result = run(paired, [assets.matcher_evaluation])
-    assert result.success
+    (check,) = result.get_asset_check_evaluations()
+    assert not check.passed, "a twin is not better"
     value = _json(paired.lake / "tables/matching/matcher_evaluation.json")
-    assert value["champion_version"] == paired.version
+    assert (value["champion_version"], value["champion_number"]) == (paired.version, 1)
     assert value["champion_metrics"]["top1"] == value["metrics"]["top1"], "they are the same model"
-    assert value["champion_unusable"] is None
+    assert (value["champion_unusable"], value["same"], value["rolled_back"]) == (None, False, None)
+    top1 = value["paired"]["top1"]
+    assert (top1["gained"], top1["lost"], top1["difference"], top1["p_value"]) == (0, 0, 0.0, 1.0)
+    assert top1["lines"] == value["compared"]["lines"] == value["about"]["lines"]
     metadata = metadata_of(result, "matcher_evaluation")
     assert metadata["champion_top1"] == metadata["top1"] > metadata["exact_top1"]
-    assert "data:image/png;base64," in metadata["accuracy"]
+    for name in ("accuracy", "paired_picture"):
+        assert "data:image/png;base64," in metadata[name]
+    assert "not recorded" in metadata["compared"], "the shop's champion does not say what it was fitted on"
+    assert "approved_coverage" in metadata["paired"]
+    assert metadata["gain_top1"] == 0.0
     assert metadata["policy"] == "guaranteed"
     assert "nothing is approved" in metadata["thresholds"], "so few lines prove nothing at 99 %"
     assert metadata["guarantee_sample"] > 100
@@ -316,6 +406,49 @@ def test_the_candidate_is_measured_beside_the_champion_on_the_same_lines(paired:
     assert "products never seen" in metadata["guarantees"]
     pairs = pd.read_parquet(paired.table("matching", "training_pairs"))
     assert value["about"]["lines"] == ((pairs["split"] == "test") & (pairs["label"] == 1)).sum()
+    assert metadata["candidate"] == "v2-twin0000"
+    assert registry.alias("title_matcher", CHALLENGER) is None, "it was, until the gate refused it"
+    assert actions(registry) == [("promoted", 1), ("refused", 2)]
+    assert "not shown to be better in anything" in registry.history("title_matcher")[-1]["reason"]
+
+
+def test_lines_that_the_champion_was_fitted_on_count_for_neither(paired: Shop, registry: Registry) -> None:
+    from shelfwise.matching.compare import TRAINED_ON
+
+    champion = registry.champion("title_matcher")
+    own = paired.lake / "artifacts" / "title_matcher" / "knows000"
+    shutil.copytree(champion.artifact, own)
+    pairs = pd.read_parquet(paired.table("matching", "training_pairs"))
+    test = pairs[(pairs["split"] == "test") & (pairs["label"] == 1)]
+    seen = test["product_id"].drop_duplicates().head(3).tolist()
+    pd.DataFrame({"kind": "product", "id": seen}).to_parquet(own / TRAINED_ON)
+    registry.promote(registry.register("title_matcher", str(own), "knows000", {}, champion.lineage))
+    write(paired, "matcher", candidate(paired, "twin0000"))
+    run(paired, [assets.matcher_evaluation])
+    compared = _json(paired.lake / "tables/matching/matcher_evaluation.json")["compared"]
+    assert compared["seen_by_champion"] == test["product_id"].isin(seen).sum()
+    assert not compared["unseen_only"], "this little is left, so the champion keeps its advantage"
+    assert "favours the champion" in compared["sentence"]
+
+
+def test_the_champion_itself_is_not_compared_with_itself(paired: Shop, registry: Registry) -> None:
+    own = candidate(paired, "unused00") | {"id": registry.champion("title_matcher").artifact_id}
+    write(paired, "matcher", own)
+    assert run(paired, [assets.matcher_evaluation]).success
+    value = _json(paired.lake / "tables/matching/matcher_evaluation.json")
+    assert (value["same"], value["paired"], value["champion_metrics"]) == (True, None, None)
+    assert registry.alias("title_matcher", CHALLENGER) is None
+    assert ask_gate(paired).passed
+
+
+def test_a_matcher_that_was_rolled_back_is_not_promoted_again(paired: Shop, registry: Registry) -> None:
+    write(paired, "matcher", candidate(paired, "twin0000"))
+    twin = registry.register("title_matcher", candidate(paired, "other000")["location"], "twin0000", {}, {})
+    registry.promote(twin)
+    registry.rollback("title_matcher")
+    run(paired, [assets.matcher_evaluation])
+    assert _json(paired.lake / "tables/matching/matcher_evaluation.json")["rolled_back"]
+    assert "a person rolled it back" in ask_gate(paired).description
 
 
 def test_the_evaluation_names_threshold_bound_and_sample_and_both_policies(paired: Shop) -> None:
@@ -340,10 +473,89 @@ def test_a_champion_that_cannot_be_read_any_more_blocks_nobody(paired: Shop, reg
     scorer = _json(broken / "scorer.json")
     (broken / "scorer.json").write_text(json.dumps({**scorer, "features": ["of", "another", "version"]}))
     registry.promote(registry.register("title_matcher", str(broken), "broken00", {}, {}))
-    assert run(paired, [assets.matcher_evaluation]).success
-    value = _json(paired.lake / "tables/matching/matcher_evaluation.json")
-    assert value["champion_metrics"] is None
-    assert value["champion_unusable"]
+    for damage in ("of another version", "gone"):
+        assert run(paired, [assets.matcher_evaluation]).success
+        value = _json(paired.lake / "tables/matching/matcher_evaluation.json")
+        assert (value["champion_metrics"], value["paired"]) == (None, None)
+        assert value["champion_unusable"]
+        assert ask_gate(paired).passed, damage
+        shutil.rmtree(broken, ignore_errors=True)
+    assert "no artifact at" in value["champion_unusable"]
+
+
+# --- Who has which part -------------------------------------------------------------------------------------------
+
+
+def test_parts_are_kept_when_data_grows_and_pairs_follow_them(shop: Shop) -> None:
+    path = shop.table("marts", "labelled_positives")
+    positives = pd.read_parquet(path)
+    some = positives[positives["vendor_id"].isin(sorted(positives["vendor_id"].unique())[:6])]
+    some.to_parquet(path, index=False)
+    first = metadata_of(run(shop, PAIRS), "split_parts")
+    before = pd.read_parquet(shop.table("matching", "split_parts"))
+    assert first["dealt_anew"] == "there was no former table"
+    positives.to_parquet(path, index=False)
+    second = metadata_of(run(shop, PAIRS), "split_parts")
+    after = pd.read_parquet(shop.table("matching", "split_parts"))
+    assert (second["dealt_anew"], second["new"]) == ("no", len(after) - len(before))
+    both = before.merge(after, on=["kind", "id"])
+    assert len(both) == len(before)
+    assert (both["split_x"] == both["split_y"]).all()
+    pairs = pd.read_parquet(shop.table("matching", "training_pairs"))
+    vendors = after[after["kind"] == "vendor"].set_index("id")["split"]
+    assert (pairs["vendor_id"].map(vendors) == pairs["split"]).all()
+    files = [shop.table("matching", name) for name in ("split_parts", "training_pairs")]
+    content = [path.read_bytes() for path in files]
+    assert run(shop, PAIRS).success
+    assert [path.read_bytes() for path in files] == content, "nothing new, nothing changed"
+    files[0].write_bytes(b"PAR1 torn")
+    assert "columns" in metadata_of(run(shop, PAIRS), "split_parts")["dealt_anew"]
+
+
+# --- The champion, week by week -----------------------------------------------------------------------------------
+
+
+def knowing(shop: Shop, registry: Registry, kind: str, ids: list[str]) -> None:
+    """Let the champion say that it was fitted on these."""
+    from shelfwise.matching.compare import TRAINED_ON
+
+    champion = registry.champion("title_matcher")
+    own = shop.lake / "artifacts" / "title_matcher" / "knows000"
+    shutil.copytree(champion.artifact, own)
+    pd.DataFrame({"kind": kind, "id": ids}).to_parquet(own / TRAINED_ON)
+    registry.promote(registry.register("title_matcher", str(own), "knows000", {"top1": 0.75}, champion.lineage))
+    reference = _json(shop.lake / "tables/matching/catalog_index.json")
+    write(shop, "catalog_index", {**reference, "champion_id": "knows000"})
+
+
+def test_the_champion_is_measured_again_on_lines_it_never_saw(shop: Shop, registry: Registry) -> None:
+    positives = pd.read_parquet(shop.table("marts", "labelled_positives"))
+    vendors = sorted(positives["vendor_id"].unique())
+    knowing(shop, registry, "vendor", vendors[:-3])
+    result = run(shop, [champion_evaluation])
+    assert result.success
+    metadata = metadata_of(result, "champion_evaluation")
+    unseen = positives["vendor_id"].isin(vendors[-3:])
+    assert metadata["lines"] == unseen.sum() > 50
+    assert isinstance(metadata["top1"], float)
+    assert 0.3 < metadata["top1_low"] <= metadata["top1"] <= metadata["top5"] <= 1
+    assert metadata["accepted_top1"] == 0.75
+    assert metadata["champion_version"] == "v2-knows000"
+    assert "data:image/png;base64," in metadata["accuracy"]
+    assert "mapping" in metadata["by_source"]
+    value = _json(shop.lake / "tables/monitoring/champion_evaluation.json")
+    assert value["metrics"]["top1"] == metadata["top1"]
+    assert value["champion_version"] == "v2-knows000"
+
+
+def test_a_champion_without_unseen_lines_or_of_another_index_says_so(shop: Shop, registry: Registry) -> None:
+    step = "monitoring__champion_evaluation"
+    assert "not recorded" in failure(run(shop, [champion_evaluation]), step)
+    positives = pd.read_parquet(shop.table("marts", "labelled_positives"))
+    knowing(shop, registry, "vendor", sorted(positives["vendor_id"].unique()))
+    assert "nothing to measure" in failure(run(shop, [champion_evaluation]), step)
+    write(shop, "catalog_index", {"champion_id": "elsewhere"})
+    assert "materialize matching/catalog_index" in failure(run(shop, [champion_evaluation]), step)
 
 
 # --- The catalog that the champion searches -----------------------------------------------------------------------

@@ -21,7 +21,7 @@ of this says so and the change is worth a word at all (`Measure.least`).
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,10 +83,19 @@ class Spread:
     largest: float
 
     @classmethod
-    def of(cls, profiles: Sequence[Profile], direction: int = EITHER) -> Spread:
-        """Estimate from the vendors' profiles, by moments."""
+    def of(cls, profiles: Sequence[Profile], direction: int = EITHER, held_out: Sequence[bool] = ()) -> Spread:
+        """Estimate from the vendors' profiles, by moments.
+
+        `held_out`: which of them the model was not fitted on. The level is theirs alone, since lines that a model
+        learned from look better to it; how vendors differ is taken from all, the others moved to that level.
+        """
         n = np.array([one.lines for one in profiles], np.float64)
         mean = np.array([one.mean for one in profiles], np.float64)
+        held = np.array(held_out, bool) if any(held_out) else np.ones(len(n), bool)
+        if held.sum() < LEAST_VENDORS:
+            held[:] = True
+        if not held.all():
+            mean[~held] += mean[held].mean() - mean[~held].mean()
         freedom = max(float((n - 1).sum()), 1.0)
         within = float(sum((one.lines - 1) * one.variance for one in profiles) / freedom)
         count = len(profiles)
@@ -103,7 +112,7 @@ class Spread:
                 deviation = np.sqrt(theirs + within / n[i] + scatter / len(rest))
                 change = mean[i] - float(mean[rest].mean())
                 far.append(_counted(change, direction) / max(deviation, 1e-9) if abs(change) > 1e-9 else 0.0)
-        return cls(count, float(mean.mean()), between, within, spread / count, float(max(far)))
+        return cls(count, float(mean.mean()), between, within, spread / int(held.sum()), float(max(far)))
 
 
 def _counted(change: float, direction: int) -> float:
@@ -131,9 +140,9 @@ class Judgement:
 class Reference:
     """What the lines were like that a champion was trained and evaluated on.
 
-    `lines`: a sample, described, with vendor_id, title, root (category of the best candidate), decision and `in_model`
-    (held out from training, so that scores are honest). `vectors`: their unit vectors, or nothing without an encoder.
-    `spreads`: by measure. `vendors`: each vendor's profiles. `roots`: lines per root category; `categories`: of each product.
+    `lines`: a sample, described, with vendor_id, title, root (category of the best candidate) and decision. `vectors`:
+    their unit vectors, [n, 0] without an encoder. `spreads`: by measure. `vendors`: each vendor's profiles. `roots`:
+    lines per root category. `vocabulary`: the words the champion knows. `categories`: each product's root category.
     `thresholds`: for Evidently's distances, by column. `about`: champion, counts, shares.
     """
 
@@ -154,7 +163,9 @@ class Reference:
         owner = self.vocabulary.owner
         words = pd.DataFrame({"word": list(owner), "owner": list(owner.values())}, dtype="str")
         words.to_parquet(directory / "words.parquet", index=False)
-        products = pd.DataFrame({"product_id": list(self.categories), "root": list(self.categories.values())}, dtype="str")
+        products = pd.DataFrame(
+            {"product_id": list(self.categories), "root": list(self.categories.values())}, dtype="str"
+        )
         products.to_parquet(directory / "products.parquet", index=False)
         np.save(directory / "vectors.npy", self.vectors.astype(np.float16), allow_pickle=False)
         plain = {
@@ -236,8 +247,10 @@ def _enough(one: Profile | None) -> bool:
 
 
 def _against_others(name: str, files: Sequence[Profile], spread: Spread, level: float) -> dict[str, Any] | None:
-    """Compare the mean of vendors' means with that of the reference; None where it has too few vendors."""
-    if spread.vendors < LEAST_VENDORS:
+    """Compare the mean of vendors' means with that of the reference; None where it has too few vendors, or where each
+    vendor has a habit of its own.
+    """
+    if spread.vendors < LEAST_VENDORS or BY_NAME[name].habit:
         return None
     count = len(files)
     noise = sum(max(one.variance, spread.within) / one.lines for one in files) / count
@@ -276,14 +289,14 @@ def _row(
     level: float,
     largest: float = 0.0,
 ) -> dict[str, Any]:
-    from scipy.stats import t
+    from scipy.special import stdtr, stdtrit  # Student's t: a hundred times as fast as scipy.stats
 
     measure = BY_NAME[name]
     change = value - usual
     counted, sides = _counted(change, measure.direction), 2 if measure.direction == EITHER else 1
     deviation = max(float(deviation), 1e-9)
-    limit = max(float(t.isf(level / sides, freedom)) * deviation, largest * deviation, measure.least)
-    p_value = min(float(t.sf(counted / deviation, freedom)) * sides, 1.0)
+    limit = max(float(-stdtrit(freedom, level / sides)) * deviation, largest * deviation, measure.least)
+    p_value = min(float(stdtr(freedom, -counted / deviation)) * sides, 1.0)
     told = (name, measure.about, compared_with, lines, value, usual, change, limit, p_value, counted > limit)
     return dict(zip(COLUMNS, told, strict=True))
 
@@ -306,11 +319,12 @@ def _judgement(rows: list[dict[str, Any]], of_what: str, fail_share: float) -> J
     return Judgement(level, columns, sentence, cause, share, names)
 
 
-def spreads_of(vendors: Mapping[str, Profiles]) -> dict[str, Spread]:
-    """Return how vendors lie in each measure; measures that no vendor has are left out."""
+def spreads_of(vendors: Mapping[str, Profiles], held_out: Collection[str] = ()) -> dict[str, Spread]:
+    """Return how vendors lie in each measure; measures that no vendor has are left out. `held_out`: see `Spread.of`."""
     made = {}
     for measure in MEASURES:
-        profiles = [of[measure.name] for of in vendors.values() if _enough(of.get(measure.name))]
-        if profiles:
-            made[measure.name] = Spread.of(profiles, measure.direction)
+        some = {vendor: of[measure.name] for vendor, of in vendors.items() if _enough(of.get(measure.name))}
+        if some:
+            held = [vendor in held_out for vendor in some] if measure.of_model else []
+            made[measure.name] = Spread.of(list(some.values()), measure.direction, held)
     return made

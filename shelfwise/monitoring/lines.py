@@ -27,6 +27,8 @@ EITHER, RISE, FALL = 0, 1, -1
 class Measure:
     """A column: what it says, from which change of a file's mean on it is worth a word, and in which direction.
 
+    A `habit` is a matter of either or: vendors write capitals or do not. A handful of vendors need not show both, and
+    the next is no drift for being the first of its kind; so a habit is compared with the vendor's own past only.
     Of what the champion made of lines only a turn for the worse counts: products it has learnt since, names of a
     vendor it did not know at training, lines with a brand beside the title make it surer, which is no drift to act on.
     """
@@ -36,6 +38,7 @@ class Measure:
     least: float
     direction: int = EITHER
     of_model: bool = False
+    habit: bool = False
 
 
 MEASURES = (
@@ -43,14 +46,14 @@ MEASURES = (
     Measure("tokens", "words in the title", 0.7),
     Measure("token_length", "characters in a word, on average", 0.5),
     Measure("digits", "share of characters that are digits", 0.03),
-    Measure("upper", "share of letters in upper case", 0.1),
+    Measure("upper", "share of letters in upper case", 0.1, habit=True),
     Measure("non_ascii", "share of characters outside ASCII", 0.02),
     Measure("unit", "the title states a size, weight, pack or other quantity", 0.1),
     Measure("price", "price, as a power of ten", 0.15),
     Measure("unknown_words", "share of words that nobody else's names hold", 0.05, RISE, True),
     Measure("category", "how rare the best candidate's root category is (-ln of its share)", 0.3, RISE, True),
     Measure("similarity", "cosine of line and best candidate, by the encoder", 0.05, FALL, True),
-    Measure("surroundings", "cosine to the nearest lines of the reference, by the encoder", 0.05, FALL, True),
+    Measure("surroundings", "cosine to the nearest lines of other vendors in the reference", 0.05, FALL, True),
     Measure("score", "score of the best candidate", 0.05, FALL, True),
     Measure("margin", "by how much the best candidate's score exceeds the second's", 0.05, FALL, True),
     Measure("approved", "the line was approved without a person", 0.1, FALL, True),
@@ -134,16 +137,17 @@ def describe_matches(score: np.ndarray, second: np.ndarray, decision: np.ndarray
     )
 
 
-def surroundings(vectors: np.ndarray, vendors: np.ndarray, others: np.ndarray, their_vendors: np.ndarray) -> np.ndarray:
-    """Return the mean cosine of each unit vector to its `NEIGHBOURS` nearest among those of other vendors, float64;
-    NaN where there are fewer.
+def surroundings(vectors: np.ndarray, groups: np.ndarray, others: np.ndarray, their_groups: np.ndarray) -> np.ndarray:
+    """Return the mean cosine of each unit vector to its `NEIGHBOURS` nearest among the others, float64; NaN where there
+    are fewer. Others that share a group with it do not count: `groups` is [n, kinds of groups].
     """
     out = np.full(len(vectors), np.nan)
     for start in range(0, len(vectors), BLOCK):
         part = slice(start, start + BLOCK)
         alike = vectors[part].astype(np.float32) @ others.T.astype(np.float32)
-        alike[vendors[part][:, None] == their_vendors[None, :]] = -np.inf
-        if alike.shape[1] >= NEIGHBOURS:
+        for kind in range(groups.shape[1]):
+            alike[groups[part, kind][:, None] == their_groups[:, kind][None, :]] = -np.inf
+        if vectors.shape[1] and alike.shape[1] >= NEIGHBOURS:
             nearest = -np.partition(-alike, NEIGHBOURS - 1, axis=1)[:, :NEIGHBOURS]
             out[part] = np.where(np.isfinite(nearest).all(axis=1), nearest.mean(axis=1), np.nan)
     return out

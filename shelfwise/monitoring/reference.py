@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Collection
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,8 +20,6 @@ from shelfwise.artifacts import content_id
 from shelfwise.matching.scorer import deal
 from shelfwise.monitoring.drift import LEAST_LINES, Profiles, Reference, profile, spreads_of
 from shelfwise.monitoring.lines import (
-    BY_NAME,
-    NAMES,
     OF_TITLE,
     Vocabulary,
     cosines,
@@ -83,8 +80,7 @@ def make_reference(
     """Describe what a champion was trained on.
 
     `index`: the champion's, over the catalog it was trained on. `positives`: vendor_id, vendor_title, product_id.
-    `held_out`: vendors neither encoder nor scorer was fitted on; where there are enough, what the model makes of lines
-    is taken from them alone. `about`: is kept with it.
+    `held_out`: vendors that neither encoder nor scorer was fitted on; see `Spread.of`. `about`: is kept with it.
     """
     known = positives[index.positions(positives["product_id"].astype(str).tolist()) >= 0]
     lines = sample_lines(known.astype({"vendor_id": str, "vendor_title": str, "product_id": str}), size, held_out)
@@ -100,10 +96,11 @@ def make_reference(
     for vendor, part in described.groupby("vendor_id"):
         described.loc[part.index, "category"] = rarity(part["root"].to_numpy(object), roots, own[str(vendor)])
     vectors = _embedded(described, matcher.encoder)
-    described["surroundings"] = surroundings(vectors, vendors, vectors, vendors)
-    described["in_model"] = described["vendor_id"].isin(set(held_out)) if len(held_out) else True
+    # Lines of the same product are left out: of a product that nobody has sent yet there would be none either.
+    groups = np.stack([pd.factorize(lines[name])[0] for name in ("vendor_id", "product_id")], axis=1)
+    described["surroundings"] = surroundings(vectors, groups, vectors, groups)
     own_profiles: dict[str, Profiles] = {str(v): profile(part) for v, part in described.groupby("vendor_id")}
-    spreads = spreads_of(own_profiles) | _honest(described)
+    spreads = spreads_of(own_profiles, held_out)
     categories = _column(index, "category").map(root_of).to_dict()
     made = Reference(described, vectors, spreads, own_profiles, dict(roots), vocabulary, categories)
     made.vendors |= _further_pasts(known, set(own_profiles), vocabulary)
@@ -112,7 +109,7 @@ def make_reference(
         **(about or {}),
         "lines": len(described),
         "vendors": len(own_profiles),
-        "held_out_vendors": int(described.loc[described["in_model"], "vendor_id"].nunique()),
+        "held_out_vendors": len(set(own_profiles) & set(held_out)),
         "vendors_with_a_past": len(made.vendors),
         "no_match_share": no_match_share,
     }
@@ -161,8 +158,8 @@ def describe_lines(
     described["category"] = np.nan
     described.loc[placed, "category"] = rarity(described.loc[placed, "root"].to_numpy(object), reference.roots, own)
     vectors = _embedded(described, encoder)
-    theirs = reference.lines["vendor_id"].to_numpy(object)
-    described["surroundings"] = surroundings(vectors, vendors, reference.vectors, theirs)
+    theirs = reference.lines[["vendor_id"]].to_numpy(object)
+    described["surroundings"] = surroundings(vectors, vendors[:, None], reference.vectors, theirs)
     return described.assign(root=described["root"].fillna(""))
 
 
@@ -210,13 +207,6 @@ def _embedded(described: pd.DataFrame, encoder: Encoder | None) -> np.ndarray:
     candidates = [name if isinstance(name, str) else None for name in described["candidate"].tolist()]
     vectors, described["similarity"] = cosines(encoder, described["title"].tolist(), candidates)
     return vectors
-
-
-def _honest(described: pd.DataFrame) -> dict[str, Any]:
-    """Return the spreads of what the model makes of lines, from vendors it was not fitted on where there are enough."""
-    held = described[described["in_model"]]
-    found = spreads_of({str(v): profile(part) for v, part in held.groupby("vendor_id")})
-    return {name: one for name, one in found.items() if BY_NAME[name].of_model and one.vendors >= 5}
 
 
 def _further_pasts(positives: pd.DataFrame, done: set[str], vocabulary: Vocabulary) -> dict[str, Profiles]:

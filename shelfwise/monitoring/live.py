@@ -21,9 +21,11 @@ stratum, answered lines are as good as the others. As in the champion's evaluati
 the catalog.
 
 **Intervals.** Shares of one kind of answers: Wilson (1927); the precision of approved lines, which is near 1: Clopper
-and Pearson (1934). The estimate over all lines: the percentiles of draws from each stratum's Dirichlet posterior with
-Perks's prior (1947), a Bayesian bootstrap (Rubin 1981) that does not take 20 right answers of 20 for certainty. Lines
-were sampled one by one, so the interval is about these uploads' lines, not about vendors yet to come.
+and Pearson (1934). The estimate over all lines: draws from each stratum's Dirichlet posterior with Perks's prior
+(1947), a Bayesian bootstrap (Rubin 1981) that does not take 20 right answers of 20 for certainty. The prior pulls all
+strata the same way, and so the mean of the draws; the interval is their percentiles about the estimate instead. In
+simulations (tests) it holds the truth in 95 to 98 % of the cases, from 12 audited approvals on. Lines were sampled one
+by one: it is about these uploads' lines, not about vendors yet to come.
 
 **What it is compared with.** The champion was accepted on lines of vendors and products it had not seen. In production
 it meets many that it knows, and is usually better there. So a fall below the accepted accuracy is a fall for sure,
@@ -260,8 +262,8 @@ def _ratios(weights: np.ndarray, counts: np.ndarray, seed: int) -> tuple[Value, 
     for best in (1, 2):  # outcomes that count as right
         value = float(plain[:best].sum() / plain[:NO_PRODUCT].sum())
         ratio = sampled[:, :best].sum(axis=1) / sampled[:, :NO_PRODUCT].sum(axis=1)
-        low, high = np.percentile(ratio, [2.5, 97.5])
-        found.append(Value(value, float(min(low, value)), float(max(high, value)), float(ratio.std())))
+        low, high = np.percentile(ratio, [2.5, 97.5]) + value - ratio.mean()
+        found.append(Value(value, float(max(low, 0.0)), float(min(high, 1.0)), float(ratio.std())))
     return found[0], found[1]
 
 

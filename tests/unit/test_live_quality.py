@@ -200,6 +200,24 @@ def test_the_estimate_is_that_of_all_lines_although_doubtful_ones_are_answered()
     assert np.std(errors) < 0.03
 
 
+@pytest.mark.parametrize("number", [(12, 60, 8), (40, 200, 25), (100, 600, 60)])
+def test_the_interval_misses_on_either_side_as_seldom_as_it_says(
+    number: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 300 samples an interval for 95 % may miss 7.5 on each side; 16 would come once in five hundred."""
+    monkeypatch.setattr(live, "DRAWS", 500)
+    rng = np.random.default_rng(3)
+    mix, true = np.array(list(EVERYTHING.values())), np.array(list(OUTCOMES.values()))
+    wanted = mix @ true[:, 0] / (mix @ true[:, :3].sum(axis=1))
+    found = [
+        live._ratios(mix, np.array([rng.multinomial(n, p) for n, p in zip(number, true, strict=True)], float), 0)[0]
+        for _ in range(300)
+    ]
+    assert sum(one.low > wanted for one in found) < 16
+    assert sum(one.high < wanted for one in found) < 16
+    assert np.mean([one.high - one.low for one in found]) < 1.6 / np.sqrt(number[0] * 5)
+
+
 def test_an_interval_from_few_right_answers_is_not_certain() -> None:
     lines = pd.DataFrame({"decision": ["approved"] * 100, "score": 0.9})
     some = lines.head(5).assign(outcome=0, asked=True)

@@ -37,6 +37,7 @@ TABLES = {
     *(dg.AssetKey(["marts", name]) for name in ("labelled_positives", "vendor_statistics")),
     *(dg.AssetKey(["matching", name]) for name in ("training_pairs", "product_names")),
     *(dg.AssetKey(["uploads", name]) for name in ("upload_lines", "upload_matches", "review_queue")),
+    dg.AssetKey(["monitoring", "live_quality"]),
 }
 
 
@@ -215,7 +216,7 @@ def test_every_line_of_an_upload_appears_with_a_decision(finished: Finished) -> 
         assert len(source) == len(lines) == LINES
         assert list(matches) == [
             "line_id", "row", "vendor_id", "file", "title", "rank", "product_id", "product_title", "score", "decision",
-            "why", "champion_version",
+            "why", "champion_version", "audited", "prediction_id",
         ]  # fmt: skip
         best = matches[matches["rank"] == 1]
         assert best["line_id"].tolist() == lines["line_id"].tolist()
@@ -243,11 +244,13 @@ def test_matches_are_mostly_right(finished: Finished) -> None:
 
 def test_the_queue_holds_the_review_lines_and_its_export_is_the_same(finished: Finished) -> None:
     queue = finished.table("uploads", "review_queue")
-    wanted = pd.concat([finished.matches(key) for key in finished.good]).query("rank == 1 and decision == 'review'")
-    assert len(queue) > 0
-    assert sorted(queue["line_id"]) == sorted(wanted["line_id"])
-    assert queue["score"].is_monotonic_increasing
-    assert queue["score"].between(0.65, 0.85, inclusive="left").all()
+    best = pd.concat([finished.matches(key) for key in finished.good]).query("rank == 1")
+    review, audit = queue[queue["reason"] == "review"], queue[queue["reason"] == "audit"]
+    assert len(review) > 0
+    assert sorted(review["line_id"]) == sorted(best.query("decision == 'review'")["line_id"])
+    assert sorted(audit["line_id"]) == sorted(best.query("decision != 'review' and audited")["line_id"])
+    assert review["score"].is_monotonic_increasing
+    assert review["score"].between(0.65, 0.85, inclusive="left").all()
     text = (finished.world.lake / "exports" / "review_queue.csv").read_text(encoding="utf-8")
     header, *rows = csv.reader(io.StringIO(text, newline=""))
     assert header == list(queue.columns)

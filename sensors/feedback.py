@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import dagster as dg
+from upath import UPath
 
 from resources.lake import Lake
 from sensors.history import ATTEMPT_TAG, REVISION_TAG, requests_made
@@ -32,25 +33,29 @@ def build_feedback_sensor(job: Any, interval: int) -> dg.SensorDefinition:
         description="Starts a run for the corrections that came in since it last looked, each once.",
     )
     def feedback_sensor(context: dg.SensorEvaluationContext, lake: Lake) -> dg.SensorResult:
-        ledger = Ledger(lake.path, FEEDBACK_SENSOR)
-        state = ledger.load(context.cursor)
-        made = requests_made(context.instance, FEEDBACK_SENSOR, state if context.cursor else None, _made)
-        decision = decide_feedback(
-            list_files(lake.path / FOLDER), state, made, lambda batch: ledger.fetch_aside(manifest_name(batch))
-        )
-        cursor = ledger.save(decision.state)
-        if decision.batch is None:
-            return dg.SensorResult(cursor=cursor, skip_reason=decision.reason)
-        ledger.put_aside(manifest_name(decision.batch), decision.manifest)
-        tags = {
-            BATCH_TAG: decision.batch,
-            FILES_TAG: str(len(decision.manifest)),
-            REVISION_TAG: str(decision.state.revision(LATEST)),
-            ATTEMPT_TAG: str(decision.attempt),
-        }
-        return dg.SensorResult(run_requests=[dg.RunRequest(run_key=decision.run_key, tags=tags)], cursor=cursor)
+        return evaluate(context.instance, context.cursor, lake.path)
 
     return feedback_sensor
+
+
+def evaluate(instance: dg.DagsterInstance, cursor: str | None, lake: UPath) -> dg.SensorResult:
+    """Evaluate the sensor once."""
+    ledger = Ledger(lake, FEEDBACK_SENSOR)
+    state = ledger.load(cursor)
+    made = requests_made(instance, FEEDBACK_SENSOR, state, _made)
+    listed = list_files(lake / FOLDER)
+    decision = decide_feedback(listed, state, made, lambda batch: ledger.fetch_aside(manifest_name(batch)))
+    cursor = ledger.save(decision.state)
+    if decision.batch is None:
+        return dg.SensorResult(cursor=cursor, skip_reason=decision.reason)
+    ledger.put_aside(manifest_name(decision.batch), decision.manifest)
+    tags = {
+        BATCH_TAG: decision.batch,
+        FILES_TAG: str(len(decision.manifest)),
+        REVISION_TAG: str(decision.state.revision(LATEST)),
+        ATTEMPT_TAG: str(decision.attempt),
+    }
+    return dg.SensorResult(run_requests=[dg.RunRequest(run_key=decision.run_key, tags=tags)], cursor=cursor)
 
 
 def _made(run: dg.DagsterRun) -> Request | None:

@@ -25,23 +25,22 @@ _VERDICTS_KEPT = 20_000
 def requests_made(
     instance: dg.DagsterInstance,
     sensor: str,
-    state: SensorState | None,
+    state: SensorState,
     parse: Callable[[dg.DagsterRun], Request | None],
 ) -> list[Request]:
-    """Return the requests that `state` does not know of and those that were interrupted and not made again, oldest
-    first. Without a state (the cursor was reset): all of them. `parse` reads a request from the tags of its run.
+    """Return the requests that `state` does not know of (all, after the cursor was reset) and those that were
+    interrupted and not made again, oldest first. `parse` reads a request from the tags of its run.
     """
     news = []
     for page in _pages(instance, sensor):
         made = [one for one in map(parse, page) if one is not None]
-        fresh = made if state is None else [one for one in made if is_news(state, one)]
+        fresh = [one for one in made if is_news(state, one)]
         news += fresh
         # Runs come newest first: behind a page that is known, all are.
-        if state is not None and not fresh:
+        if made and not fresh:
             break
     news.reverse()
-    now_known = learn(state or SensorState(), news)
-    return [*news, *_interrupted(instance, sensor, now_known, parse)]
+    return [*news, *_interrupted(instance, sensor, learn(state, news), parse)]
 
 
 def _pages(instance: dg.DagsterInstance, sensor: str) -> Iterator[list[dg.DagsterRun]]:

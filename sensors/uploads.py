@@ -7,13 +7,14 @@ from typing import Any
 
 import dagster as dg
 from dagster._core.storage.tags import PARTITION_NAME_TAG
+from upath import UPath
 
 from resources.lake import Lake
 from resources.source import Uploads
 from sensors.history import ATTEMPT_TAG, REVISION_TAG, requests_made
 from shelfwise.contract.decide import Request, SensorState, decide, run_key
 from shelfwise.contract.ledger import Ledger
-from shelfwise.contract.store import Listing, UploadFile
+from shelfwise.contract.store import Listing, UploadFile, UploadStore
 
 UPLOADS_SENSOR = "uploads_sensor"
 MAX_SHOWN = 5
@@ -38,22 +39,37 @@ def build_uploads_sensor(
         description="Starts a run for each new or changed file in the uploads folder, once per content.",
     )
     def uploads_sensor(context: dg.SensorEvaluationContext, uploads: Uploads, lake: Lake) -> dg.SensorResult:
-        ledger = Ledger(lake.path, UPLOADS_SENSOR)
-        state = ledger.load(context.cursor)
-        made = requests_made(context.instance, UPLOADS_SENSOR, state if context.cursor else None, _made)
-        listing = uploads.store().listing(state.marks)
-        decision = decide(listing.files, state, now=time.time(), settle_seconds=settle_seconds, history=made)
-        requests = [_request(file, decision.state, decision.attempts.get(file.key, 1)) for file in decision.new]
-        return dg.SensorResult(
-            run_requests=requests,
-            dynamic_partitions_requests=[partitions.build_add_request([file.key for file in decision.new])]
-            if decision.new
-            else [],
-            cursor=ledger.save(decision.state),
-            skip_reason=None if requests else "; ".join([decision.reason, *_ignored(listing)]),
+        # The system's clock, not the project's: it is compared with the times of files.
+        return evaluate(
+            context.instance, context.cursor, uploads.store(), lake.path, partitions, time.time(), settle_seconds
         )
 
     return uploads_sensor
+
+
+def evaluate(
+    instance: dg.DagsterInstance,
+    cursor: str | None,
+    store: UploadStore,
+    lake: UPath,
+    partitions: dg.DynamicPartitionsDefinition,
+    now: float,
+    settle_seconds: float,
+) -> dg.SensorResult:
+    """Evaluate the sensor once."""
+    ledger = Ledger(lake, UPLOADS_SENSOR)
+    state = ledger.load(cursor)
+    made = requests_made(instance, UPLOADS_SENSOR, state, _made)
+    listing = store.listing(state.marks)
+    decision = decide(listing.files, state, now=now, settle_seconds=settle_seconds, history=made)
+    requests = [_request(file, decision.state, decision.attempts.get(file.key, 1)) for file in decision.new]
+    keys = [file.key for file in decision.new]
+    return dg.SensorResult(
+        run_requests=requests,
+        dynamic_partitions_requests=[partitions.build_add_request(keys)] if keys else [],
+        cursor=ledger.save(decision.state),
+        skip_reason=None if requests else "; ".join([decision.reason, *_ignored(listing)]),
+    )
 
 
 def _ignored(listing: Listing) -> list[str]:

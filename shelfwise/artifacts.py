@@ -14,10 +14,18 @@ import shutil
 import uuid
 from pathlib import Path
 
+import fsspec.config
 import pandas as pd
 from upath import UPath
 
 MANIFEST = "manifest.json"
+
+# An object store in trouble: errors are worth more tries than the usual five, silence is worth less than the usual
+# minute for each of them, and s3fs asks five times over. Whoever set `FSSPEC_S3` knows better.
+_PATIENCE = {"connect_timeout": 5, "read_timeout": 10, "retries": {"mode": "standard", "total_max_attempts": 8}}
+_client = fsspec.config.conf.setdefault("s3", {}).setdefault("config_kwargs", {})
+for _name, _value in _PATIENCE.items():
+    _client.setdefault(_name, _value)
 
 
 def content_id(*parts: object) -> str:
@@ -79,7 +87,13 @@ def atomic_create_json(path: UPath | Path | str, value: object) -> None:
     data = json.dumps(value, indent=2, sort_keys=True, default=str).encode() + b"\n"
     target = UPath(path)
     if not is_local(target):
-        target.fs.pipe_file(target.path, data, mode="create")
+        try:
+            target.fs.pipe_file(target.path, data, mode="create")
+        except FileExistsError:
+            # A store that wrote it and then failed to say so is asked again by its client, and finds our own. Read in
+            # one request: a file that s3fs opens and then reads must not be replaced in between, and some are.
+            if target.fs.cat_file(target.path) != data:
+                raise
         return
     final = Path(str(target))
     temporary = final.with_name(f".{final.name}.{uuid.uuid4().hex}.tmp")

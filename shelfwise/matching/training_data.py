@@ -52,7 +52,7 @@ def check_columns(pairs: pd.DataFrame) -> None:
 
 
 def training_rows(pairs: pd.DataFrame, n_negatives: int) -> TrainingRows:
-    """Return the rows to train on: those of the split 'train', hard negatives before random ones.
+    """Return the rows to train on: those of the split 'train', rejected negatives before hard and random ones.
 
     Raises ValueError where a line has fewer than `n_negatives` negatives or more than one positive.
     """
@@ -61,7 +61,7 @@ def training_rows(pairs: pd.DataFrame, n_negatives: int) -> TrainingRows:
     if positives["line_id"].duplicated().any():
         raise ValueError("a training line has more than one positive")
     codes, titles = _codes(train["product_title"])
-    train = train.assign(code=codes, order=(train["kind"] != "hard").astype(np.int8))
+    train = train.assign(code=codes, order=train["kind"].map({"rejected": 0, "hard": 1}).fillna(2))
     negatives = train[train["label"] == 0].sort_values(["line_id", "order", "pair_id"], kind="stable")
     negatives = negatives[negatives["line_id"].isin(positives["line_id"])]
     place = negatives.groupby("line_id").cumcount()

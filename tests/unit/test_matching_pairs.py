@@ -45,6 +45,34 @@ def test_hard_negatives_are_nearer_to_the_line_than_random_ones(pairs):
     assert shared("hard") > shared("random") + 0.2
 
 
+def test_what_a_person_passed_over_comes_first_and_three_negatives_stay_three(pairs, lines, products):
+    """Also where the rejected ones are too many, of another part, unknown, or right for an equal line."""
+    rivals = pairs[pairs["label"] == 0].groupby("line_id")["product_id"].agg(list)
+    other = {p: set(part["product_id"]) for p, part in pairs.groupby("split")}
+    rejected: dict[str, list[str]] = {}
+    for number, (line, product, split) in enumerate(
+        pairs.loc[pairs["label"] == 1, ["line_id", "product_id", "split"]].itertuples(index=False, name=None)
+    ):
+        outside = sorted(other["test" if split == "train" else "train"])[:1]
+        rejected[line] = {
+            0: rivals[line],
+            1: rivals[line][1:2],
+            2: [product, "unknown", *outside],
+            3: [*rivals[line], *sorted(other[split])[:6]],
+        }.get(number % 5, [])
+    answered = lines.assign(rejected_product_ids=lines["line_id"].map(rejected).map(lambda ids: np.array(ids or [])))
+    made = make_pairs(answered, products, threads=1)
+    assert check_pairs(made, answered) == []
+    found = made[made["kind"] == "rejected"].groupby("line_id")["product_id"].agg(list)
+    for number, line in enumerate(rejected):
+        wanted = {0: rejected[line], 1: rejected[line], 3: rejected[line][:3]}.get(number % 5, [])
+        assert found.get(line, []) == wanted
+    kinds = made[made["label"] == 0].groupby("line_id")["kind"].agg(list)
+    assert all(sorted(own, key=["rejected", "hard", "random"].index) == own for own in kinds)
+    assert kinds[list(rejected)[1]] == ["rejected", "hard", "random"], "it counts as one of the two hard ones"
+    pd.testing.assert_frame_equal(make_pairs(answered.drop(columns="rejected_product_ids"), products, threads=1), pairs)
+
+
 def test_nothing_of_valid_and_test_occurs_in_train(pairs):
     for column in ("vendor_id", "product_id"):
         parts = {split: set(part[column]) for split, part in pairs.groupby("split")}

@@ -30,6 +30,7 @@ from dagster._daemon.asset_daemon import (
     asset_daemon_cursor_from_instigator_serialized_cursor,
     asset_daemon_cursor_to_instigator_serialized_cursor,
 )
+from dagster._utils.schedules import schedule_execution_time_iterator
 
 from orchestration.definitions import AUTOMATION, build_definitions
 from orchestration.execution import RunOutcome, bury_dead_runs, job_named, outcome_of, process_tag, run_job
@@ -88,6 +89,7 @@ class Daemon:
             return self.tick_automation(name)
         with dg.build_sensor_context(
             instance=self.instance,
+            instance_ref=self.instance.get_ref(),
             cursor=self.cursor(name),
             repository_def=self.repository,
             sensor_name=name,
@@ -133,6 +135,18 @@ class Daemon:
                 return self._failed(name, error)
         tags = {SCHEDULE_NAME_TAG: name, SCHEDULED_EXECUTION_TIME_TAG: at.astimezone(UTC).isoformat()}
         return Tick(self._execute(data.run_requests or [], tags, schedule.job_name), data.skip_message)
+
+    def times(self, name: str, after: datetime, until: datetime) -> list[datetime]:
+        """Return when a schedule ticks from `after` to `until`, both included, in its time zone."""
+        schedule = self.repository.get_schedule_def(name)
+        zone, found = schedule.execution_timezone or "UTC", []
+        for moment in schedule_execution_time_iterator(
+            after.timestamp(), check.str_param(schedule.cron_schedule, "cron_schedule"), zone, ascending=True
+        ):
+            if moment > until:
+                return found
+            found.append(moment)
+        return found
 
     def tick_automation(self, name: str = AUTOMATION) -> Tick:
         """Evaluate the automation conditions once and execute what they ask for, a run per partition."""
@@ -186,6 +200,7 @@ class Daemon:
             self.instance.daemon_cursor_storage.set_cursor_values({_key(name): cursor})
 
     def _failed(self, name: str, error: BaseException) -> Tick:
+        error = getattr(error, "user_exception", error)
         self._say(f"the tick of {name} failed: {error}")
         return Tick(error=error)
 

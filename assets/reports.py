@@ -123,7 +123,8 @@ def comparison_metadata(value: dict[str, Any], margin: float) -> dict[str, Any]:
         return {}
     paired = pd.DataFrame(value["paired"]).T.rename_axis("measure").reset_index()
     slices = pd.DataFrame(value["slices"])
-    measures = paired.assign(group="all", label=[gate.NAMES[name] for name in paired["measure"]])
+    free = paired["measure"] == "approved_coverage"  # may fall as long as it does not vanish
+    measures = paired.assign(group=free.map({True: "free", False: "all"}), label=paired["measure"].map(gate.NAMES))
     frames = [measures]
     if len(slices):
         slices = slices.sort_values("p_worse", kind="stable")  # what got worse first
@@ -133,14 +134,25 @@ def comparison_metadata(value: dict[str, Any], margin: float) -> dict[str, Any]:
     columns = ["label", "group", "difference", "low", "high"]
     rows = pd.concat([frame[columns] for frame in frames], ignore_index=True)
     margins = {"all": gate.NOT_WORSE, "slices": margin}
-    counts = {name: paired[name].astype(int) for name in ("lines", "products", "gained", "lost")}
     return {
         "compared": value["compared"]["sentence"],
-        "paired": table(paired.assign(**counts)),
-        "paired_slices": table(slices, 60),
+        "paired": table(_in_points(paired)),
+        "paired_slices": table(_in_points(slices), 60),
         "paired_picture": picture(differences_picture(rows, margins), "candidate against champion"),
         **float_metadata({f"gain_{name}": one["difference"] for name, one in value["paired"].items() if _finite(one)}),
     }
+
+
+def _in_points(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return differences in points and chances with their first digits, as a table shows them."""
+    points = {
+        name: (100 * rows[name]).map("{:+.2f}".format)
+        for name in ("difference", "low", "high", "at_least")
+        if len(rows)
+    }
+    chances = {name: rows[name].map("{:.2g}".format) for name in ("p_value", "p_worse", "p_lines") if len(rows)}
+    counts = {name: rows[name].astype(int) for name in ("lines", "products", "gained", "lost") if len(rows)}
+    return rows.assign(**points, **chances, **counts)
 
 
 def _finite(one: dict[str, Any]) -> bool:

@@ -33,10 +33,10 @@ FEWEST_LINES = 50  # for any comparison: fewer stand for nothing, however exact 
 LEAST_IN_SLICE = 100  # lines that make a slice one of importance
 RESAMPLES = 1000
 TRAINED_ON = "trained_on.parquet"
-MEASURES = ("top1", "top5", "approved_coverage", "approved_precision")
+MEASURES = ("top1", "top5", "approved_precision", "approved_coverage")
 VIEWS = ("in_catalog", "has_match")  # the whole catalog, and an upload in which some lines match nothing
 SLICE_MEASURES = ("top1", "top5")
-SLICES = {"vendor": "vendor_id", "category": "category", "known names": "popularity"}
+SLICES = {"vendor": "vendor_id", "category": "category", "other names": "popularity"}
 
 
 # --- What a matcher was fitted on ---------------------------------------------------------------------------------

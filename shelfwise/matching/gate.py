@@ -248,7 +248,7 @@ def _no_slice_worse(slices: Sequence[Mapping[str, Any]], margin: float) -> Condi
     level = RISK / len(slices)
     worse = [one for one in slices if one["difference"] < -margin and one["p_worse"] <= level]
     worst = min(worse or slices, key=lambda one: one["difference"])
-    lost = f"of {len(slices)} slices and measures lost more than {100 * margin:g} points beyond chance"
+    lost = f"of {len(slices)} slices and measures lost more than the allowed {100 * margin:.1f} points beyond chance"
     words = f"none {lost}"
     if worse:
         told = "; ".join(

@@ -175,7 +175,7 @@ def test_slices_of_importance_hold_a_hundred_lines() -> None:
     candidate = outcomes([1] * 199 + [2] * 150, **frame)
     rows = pd.DataFrame(compare(candidate, champion, None, resamples=200).slices)
     assert set(zip(rows["slice"], rows["value"], strict=True)) == {
-        ("vendor", "big"), ("vendor", "bad"), ("known names", "none known"), ("known names", "head (4+)"),
+        ("vendor", "big"), ("vendor", "bad"), ("other names", "none known"), ("other names", "head (4+)"),
     }  # fmt: skip
     bad = rows[(rows["value"] == "bad") & (rows["measure"] == "top1")].iloc[0]
     assert (bad["lines"], bad["lost"], bad["difference"]) == (150, 150, -1)

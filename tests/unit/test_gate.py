@@ -193,7 +193,7 @@ def test_no_slice_of_importance_may_get_worse() -> None:
     assert refused(worse) == ["no slice of importance is worse"]
     told = decide_promotion(worse, FLOOR, MARGIN).summary
     assert "vendor acme: -8.00 points in top-1 on 250 lines (p = 0.0004)" in told
-    assert "more than 1 points beyond chance" in told
+    assert "more than the allowed 1.0 points beyond chance" in told
     assert decide_promotion(worse, FLOOR, 0.1).promote, "a wider margin"
 
 

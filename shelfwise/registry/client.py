@@ -144,6 +144,8 @@ class Client:
                 f"the model registry at {self.shown} refuses access: set MLFLOW_TRACKING_USERNAME and "
                 f"MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN ({said})"
             )
+        if code in ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_ALREADY_EXISTS"):
+            return f"the model registry at {self.shown} refuses this: {said}"
         return (
             f"the model registry at {self.shown} does not answer as it should: check that it runs and that {SETTING} "
             f"is right, then run again; a change that was cut short is finished or undone by the next ({said})"

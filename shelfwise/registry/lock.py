@@ -9,13 +9,13 @@ import socket
 import time
 import uuid
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from upath import UPath
 
-from shelfwise.artifacts import asked_anew, atomic_create_json, atomic_write_json, is_local
+from shelfwise.artifacts import atomic_create_json, atomic_write_json, is_local
 from shelfwise.registry.versions import RegistryError
 
 WAIT = 60.0  # seconds
@@ -43,7 +43,7 @@ def locked(root: UPath, wait: float = WAIT, lease: float = LEASE) -> Generator[H
             yield Held()
         return
     generation = _Generation(root / "lock", lease)
-    generation.acquire(wait + lease)
+    _acquire(generation, wait + lease)
     try:
         yield Held(generation.taken_at + lease * 0.9)
     finally:
@@ -67,6 +67,21 @@ def _file_lock(folder: Path, wait: float) -> Generator[None]:
             yield
         return
     raise RegistryError(reason)
+
+
+def _acquire(generation: _Generation, wait: float) -> None:
+    try:
+        generation.acquire(wait)
+    except RegistryError:
+        raise
+    except Exception as error:  # what an object store's client raises depends on what failed in it
+        failure = RegistryError(
+            f"the registry's lock in {generation.folder} cannot be taken ({type(error).__name__}: {error}): check that "
+            "the bucket answers and that listing, reading, writing and deleting there are allowed"
+        )
+    else:
+        return
+    raise failure
 
 
 @dataclass
@@ -106,10 +121,8 @@ class _Generation:
 
     def release(self) -> None:
         """Give the lock back; one that cannot be, because the store does not answer, is taken over when stale."""
-        try:
+        with suppress(Exception):
             atomic_write_json(self._path(self.number), self._document(released=True))
-        except OSError:
-            return
 
     def _create(self, number: int) -> bool:
         self.taken_at = time.monotonic()
@@ -117,6 +130,10 @@ class _Generation:
             atomic_create_json(self._path(number), self._document(released=False))
         except FileExistsError:
             return False
+        except FileNotFoundError:  # it was taken by another and swept since; or the bucket is not there
+            if max(self._numbers(), default=0) >= number:
+                return False
+            raise
         self.number = number
         # Whoever listed long ago may create a number that was swept since: then a higher one exists.
         if max(self._numbers(), default=number) > number:
@@ -131,13 +148,15 @@ class _Generation:
 
     def _numbers(self) -> list[int]:
         try:
-            return [int(path.stem) for path in asked_anew(self.folder).iterdir() if path.suffix == ".json"]
+            listed = self.folder.fs.ls(self.folder.path, detail=False, refresh=True)
         except FileNotFoundError:
             return []
+        return [int(PurePosixPath(path).stem) for path in listed if path.endswith(".json")]
 
     def _read(self, number: int) -> dict | None:
         try:
-            return json.loads(self._path(number).read_text())
+            # In one request: a file that is opened and then read must not change in between, and this one may.
+            return json.loads(self.folder.fs.cat_file(self._path(number).path))
         except FileNotFoundError:
             return None
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from shelfwise.matching.matcher import Matcher
     from shelfwise.monitoring.drift import Reference
 
-FALSE_ALARMS, FAIL_SHARE, SMALL = 0.01, 0.3, 50
+FALSE_ALARMS, FAIL_SHARE, SMALL, LARGE = 0.01, 0.3, 50, 100_000
 _SIZE = re.compile(
     r"\(?\b\d+(?:[.,]\d+)?\s*(?:ml|cl|l|oz|fl oz|g|kg|lb|pk|pack|ct|pcs|mm|cm|m|in|gb|tb)\b\)?", re.IGNORECASE
 )
@@ -138,16 +138,18 @@ def measure(trained: Trained, files: Sequence[File], planted: bool = True) -> di
         some = [file for file in files if file.known == known]
         if not some:
             continue
-        whole = []
+        whole, told = [], []
         for file in some:
             began = time.perf_counter()
-            found, _ = judged(trained, file)
+            found, described = judged(trained, file)
             seconds.append(time.perf_counter() - began)
             whole.append(found.level)
+            told.append(described)
             for column in found.drifted:
                 why[f"{name}.{column}"] = why.get(f"{name}.{column}", 0) + 1
         small = [judged(trained, cut(file, SMALL, i))[0].level for i, file in enumerate(some)]
         out[name] = {"whole": rates(whole), f"of_{SMALL}_lines": rates(small)}
+        out[name]["evidently_defaults"] = evidently_by_default(trained.reference, told[:20])
         say(f"{name}: {out[name]}")
         if planted:
             for change, apply in CHANGES.items():
@@ -159,6 +161,61 @@ def measure(trained: Trained, files: Sequence[File], planted: bool = True) -> di
                 out[name][change]["measures"] = float(np.mean([len(one.drifted) for one in found]))
                 say(f"  {change}: {out[name][change]}")
     return {**out, "measures_called": why, "seconds_per_file": float(np.median(seconds))}
+
+
+def evidently_by_default(reference: Reference, files: Sequence[pd.DataFrame]) -> dict[str, float]:
+    """Return what Evidently's defaults make of described files: with any column, and with half of them, drifted."""
+    from evidently import DataDefinition, Dataset, Report
+    from evidently.presets import DataDriftPreset
+
+    from shelfwise.monitoring.report import CATEGORICAL, NUMERICAL, report_columns
+
+    shares = []
+    for described in files:
+        columns = [name for name in report_columns(described) if name in report_columns(reference.lines)]
+        kinds = [[name for name in columns if name in some] for some in (NUMERICAL, CATEGORICAL)]
+        definition = DataDefinition(numerical_columns=kinds[0], categorical_columns=kinds[1])
+        sides = [
+            Dataset.from_pandas(side[columns].astype(dict.fromkeys(kinds[1], str)), data_definition=definition)
+            for side in (described, reference.lines)
+        ]
+        told = Report([DataDriftPreset(columns=columns)]).run(sides[0], sides[1]).dict()
+        shares.append(float(told["metrics"][0]["value"]["share"]))
+    every = np.array(shares)
+    return {
+        "files": len(shares),
+        "any_column": float((every > 0).mean()),
+        "half_of_the_columns": float((every >= 0.5).mean()),
+        "columns_called": float(every.mean()),
+    }
+
+
+def large(trained: Trained, file: File) -> dict[str, float]:
+    """Return seconds for an upload of many lines once it is matched: description and judgement, and the report."""
+    from shelfwise.monitoring.drift import judge
+    from shelfwise.monitoring.reference import describe_lines
+    from shelfwise.monitoring.report import evidently_report
+
+    given = file.lines.assign(vendor_id=file.vendor_id, file="f.csv", row=0)
+    given["line_id"] = [str(i) for i in range(len(given))]
+    matches = trained.matcher.match(given, trained.index)
+    times = -(-LARGE // len(given))
+    many = pd.concat([matches.assign(line_id=matches["line_id"] + f"/{i}") for i in range(times)], ignore_index=True)
+    whole = pd.concat([given.assign(line_id=given["line_id"] + f"/{i}") for i in range(times)], ignore_index=True)
+    began = time.perf_counter()
+    described = describe_lines(many, whole, trained.reference, trained.matcher.encoder)
+    judge(described, trained.reference, file.vendor_id)
+    judged_after = time.perf_counter() - began
+    began = time.perf_counter()
+    html, _ = evidently_report(described, trained.reference)
+    report = time.perf_counter() - began
+    return {
+        "lines": len(whole),
+        "looked_at": len(described),
+        "judge_seconds": judged_after,
+        "report_seconds": report,
+        "report_mb": len(html) / 1e6,
+    }
 
 
 def synthetic(given: argparse.Namespace, seed: int) -> dict[str, Any]:
@@ -182,6 +239,7 @@ def synthetic(given: argparse.Namespace, seed: int) -> dict[str, Any]:
         trained = train(catalog.products, mappings[~kept_back], Path(work), given.steps, seed)
         say(f"reference: {trained.reference.about} in {trained.seconds:.1f} s")
         found = measure(trained, files)
+        found["large"] = large(trained, files[0])
     return {"seed": seed, "reference": trained.reference.about, "reference_seconds": trained.seconds, **found}
 
 

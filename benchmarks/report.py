@@ -32,6 +32,14 @@ TITLES = {
 MORE_FOLDS = "pricerunner_fold"  # folds beside the first are in the summary only
 
 
+SENSORS = {
+    "uploads_local": "uploads on a disk",
+    "feedback_local": "feedback on a disk",
+    "uploads_s3": "uploads on S3",
+    "feedback_s3": "feedback on S3",
+}
+
+
 # ---- targets ---------------------------------------------------------------------------------------------------------
 
 
@@ -154,6 +162,18 @@ TARGETS = (
     Target("… 100 changed", "incremental", "changes.100.slowest_seconds", "≤", 1, _seconds),
     Target("… 1,000 changed", "incremental", "changes.1000.slowest_seconds", "≤", 1, _seconds),
     Target("… same matches as after a full build", "incremental", "changes.1000.alike_exact", "=", 1, _exact_share),
+    *(
+        Target(
+            f"{'A sensor tick, 10,000 files seen, 100 new: ' if kind == 'uploads_local' else '… '}{name}",
+            "sensors",
+            f"ticks.{kind}.slowest_seconds",
+            "<",
+            2,
+            _seconds,
+        )
+        for kind, name in SENSORS.items()
+    ),
+    Target("… the longest cursor, in bytes", "sensors", "ticks.uploads_local.cursor_bytes", "<", 8_000, _count),
     Target("1,000,000 products: one line, 99th percentile", "speed_million", "one_line_p99_ms", "≤", 25, _milliseconds),
     Target("… memory with matcher and index loaded", "speed_million", "loaded_mb", "≤", 3072, _mb),
     Target(
@@ -663,6 +683,85 @@ def _incremental(result: Result) -> str:
     )
 
 
+def _sensors(result: Result) -> str:
+    """Return how long the sensors' ticks take."""
+    rows = [
+        [
+            SENSORS[kind],
+            *(_seconds(one[f"{part}_seconds"]) for part in ("new", "restarted", "quiet", "slowest", "processor")),
+            _seconds(one["listing_seconds"]),
+            _number(one["server_seconds"], _seconds),
+            _count(one["cursor_bytes"]),
+        ]
+        for kind, one in result["ticks"].items()
+    ]
+    new = f"{result['new']:,} new"
+    header = ["tick of", new, "after a restart", "none new", "slowest", "processor, at most", "listing", "S3 server"]
+    return "\n\n".join(
+        [
+            f"## Sensors: {result['seen']:,} files seen",
+            f"Medians of {result['times']} ticks, with as many runs in Dagster's run storage as uploads were seen. "
+            "After a restart nothing is remembered in the process. Listing: the files alone, without the tick around "
+            "it. S3 server: the same pages asked for with boto3 and nothing else, which is the server's own time "
+            "(moto on loopback, in a process of its own).",
+            _table([*header, "cursor, bytes"], rows),
+        ]
+    )
+
+
+DRIFT_GROUPS = {"new_vendors": "vendors never seen", "known_vendors": "known vendors' next files"}
+DRIFT_CHANGES = {
+    "upper_case": "all in capitals",
+    "no_sizes": "sizes left out",
+    "other_language": "another language",
+    "unknown_brand": "a brand nobody knows",
+    "price_x100": "prices a hundredfold",
+    "article_numbers": "article numbers before the title",
+}
+
+
+def _drift(result: Result) -> str:
+    """Return how many undisturbed files are called drifted, and how many planted changes are seen."""
+    rows, planted = [], []
+    settings = [(f"synthetic, seed {one['seed']}", one) for one in result["synthetic"]]
+    settings += [("PriceRunner", result["pricerunner"])] if "pricerunner" in result else []
+    for label, one in settings:
+        for group, who in DRIFT_GROUPS.items():
+            if group not in one:
+                continue
+            part = one[group]
+            small = next(value for key, value in part.items() if key.startswith("of_"))
+            told = [part["whole"]["files"], part["whole"]["called"], part["whole"]["failed"], small["called"]]
+            default = part["evidently_defaults"]
+            shares = [told[1], told[2], told[3], default["any_column"], default["half_of_the_columns"]]
+            rows.append([label, who, _count(told[0]), *map(_percent, shares)])
+            for change, what in DRIFT_CHANGES.items():
+                if change in part:
+                    seen = part[change]
+                    numbers = [_percent(seen["called"]), _percent(seen["failed"]), f"{seen['measures']:.1f}"]
+                    planted.append([label, who, what, *numbers])
+    first = result["synthetic"][0]
+    large = first["large"]
+    return "\n\n".join(
+        [
+            "## Drift: false alarms, and changes seen",
+            f"Files called drifted (warn or fail) at a stated rate of {_percent(result['false_alarms'])}; a file fails "
+            f"from {_percent(result['fail_share'])} of its measures on. In PriceRunner nothing is known to be "
+            "undisturbed: those are real vendors. Evidently's defaults compare lines with lines: files with any column "
+            "drifted, and with half of them.",
+            _table(
+                ["data", "files of", "files", "called", "failed", "called, 50 lines", "Evidently: any", "half"], rows
+            ),
+            "With one change planted in each file (up to forty of them):",
+            _table(["data", "files of", "change", "called", "failed", "measures"], planted),
+            f"The reference of {first['reference']['lines']:,} lines takes {_seconds(first['reference_seconds'])}. An "
+            f"upload of {large['lines']:,} lines that is matched already is judged by {large['looked_at']:,} of them "
+            f"in {_seconds(large['judge_seconds'])}; Evidently's report takes {_seconds(large['report_seconds'])} more "
+            f"({large['report_mb']:.1f} MB of HTML).",
+        ]
+    )
+
+
 ROUND_STAGES = ("before", "names", "after")
 ROUND_GROUPS = {"now": "vendors answered now", "earlier": "known before", "others": "others"}
 
@@ -811,6 +910,8 @@ def render(results: Mapping[str, Result]) -> str:
     ]
     parts += [_speed(name, result) for name, result in _of_kind(results, "speed")]
     parts += [_incremental(result) for _, result in _of_kind(results, "incremental")]
+    parts += [_sensors(result) for _, result in _of_kind(results, "sensors")]
+    parts += [_drift(result) for _, result in _of_kind(results, "drift")]
     parts += [_encoders(name, result) for name, result in _of_kind(results, "encoders")]
     parts += [_pairs(name, result) for name, result in _of_kind(results, "pairs")]
     parts += [_comparisons(result) for _, result in _of_kind(results, "comparisons")]

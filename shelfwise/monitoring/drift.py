@@ -10,9 +10,10 @@ random-effects model (Higgins, Thompson and Spiegelhalter 2009). With five vendo
 be. Vendors' habits are not normal: beyond the interval, a file also has to be further off than any vendor of the
 reference is from the others.
 
-A vendor whose lines the champion knew is compared with its own past instead: its lines in the reference, or any of its
-files that came before the champion was registered, of which the nearest counts. Its files may differ by half of what
-vendors differ by.
+The titles of a vendor whose lines the champion knew are compared with its own past instead: its lines in the reference,
+or any of its files that came before the champion was registered, of which the nearest counts. Its files may differ by
+half of what vendors differ by. What the champion makes of lines is compared with other vendors always: labels do not
+say how many of a vendor's own lines match nothing.
 
 The false alarms stated are those of a file over all its measures together (Bonferroni). A measure drifted where all
 of this says so and the change is worth a word at all (`Measure.least`).
@@ -213,14 +214,13 @@ def judge(
     was registered, of measures of the title. `false_alarms`: share of undisturbed files that may be called drifted.
     `fail_share`: of the measures compared, from which on the level is "fail".
     """
-    own = [reference.vendors[vendor_id]] if vendor_id in reference.vendors else []
+    own = [reference.vendors[vendor_id], *pasts] if vendor_id in reference.vendors else list(pasts)
     found = profile(described)
     judged = [name for name in NAMES if _enough(found.get(name)) and name in reference.spreads]
     level = false_alarms / max(len(judged), 1)
     rows = []
     for name in judged:
-        theirs = [past[name] for past in own if _enough(past.get(name))]
-        theirs += [past[name] for past in pasts if name in OF_TITLE and _enough(past.get(name))]
+        theirs = [past[name] for past in own if name in OF_TITLE and _enough(past.get(name))]
         row = _nearest_past(name, found[name], theirs, reference.spreads[name], level)
         row = row or _against_others(name, [found[name]], reference.spreads[name], level)
         if row:

@@ -140,7 +140,8 @@ def test_a_vendors_usual_lines_pass_and_the_report_lies_in_the_lake(ready: Shop,
     assert "| title_length |" in told["evidently"]
     table = pd.read_parquet(ready.table("monitoring", "upload_drift", f"{vendor}/usual.csv"))
     assert told["dagster/row_count"] == len(table) > 8
-    assert set(table["compared_with"]) == {"its own past"}
+    compared = table.set_index("measure")["compared_with"]
+    assert (compared["title_length"], compared["score"]) == ("its own past", "other vendors")
     assert read_signals(ready.lake) == []
 
 

@@ -15,7 +15,7 @@ export DAGSTER_HOME ?= $(OWN_HOME)
 export DO_NOT_TRACK := 1
 PORT ?= 3000
 
-.PHONY: help install home demo dev pictures test check format bench clean
+.PHONY: help install home demo dev retrain rollback pictures test check format bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -41,6 +41,12 @@ demo: home ## build the whole graph on the built-in catalog and match two vendor
 
 dev: home ## open the Dagster UI on http://localhost:3000 (PORT=...), with the daemon
 	@$(BIN)/dagster dev --workspace workspace.yaml --port $(PORT)
+
+retrain: home ## train from scratch now; the gate decides whether it is promoted
+	@$(BIN)/python -m orchestration.retrain
+
+rollback: home ## put the previous champion back, with its index and matches (REASON="...")
+	@$(BIN)/python -m orchestration.rollback --reason "$$REASON"
 
 pictures: home ## draw the pictures of the README from the latest runs
 	@$(BIN)/python -m orchestration.pictures

@@ -90,14 +90,14 @@ def _import(given: argparse.Namespace) -> int:
 
 def _list(given: argparse.Namespace) -> int:
     inbox = read_inbox(UPath(given.lake) / FOLDER)
-    for one in inbox.frame.tail(given.last).itertuples():
-        product = one.product_id if isinstance(one.product_id, str) else NOTHING
-        who = f"{one.answered_by or 'unnamed'} {one.answered_at:%Y-%m-%d %H:%M}"
-        print(f"{who}  {one.vendor_id}: {one.vendor_title!r} {product}")
+    for one in inbox.frame.tail(given.last).to_dict("records"):
+        product = one["product_id"] if isinstance(one["product_id"], str) else NOTHING
+        who = f"{one['answered_by'] or 'unnamed'} {one['answered_at']:%Y-%m-%d %H:%M}"
+        print(f"{who}  {one['vendor_id']}: {one['vendor_title']!r} {product}")
     print(f"{len(inbox.frame)} answer(s) in {inbox.files} file(s), {inbox.repeats} given again")
     report = examine(inbox, given.lake)
-    for one in report.contradictions.itertuples():
-        print(f"contradiction: {one.vendor_id}: {one.line!r} counts as {one.counts} ({one.why}): {one.said}")
+    for one in report.contradictions.to_dict("records"):
+        print("contradiction: {vendor_id}: {line!r} counts as {counts} ({why}): {said}".format(**one))
     for problem in report.problems:
         print(problem)
     return 0

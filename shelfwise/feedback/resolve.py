@@ -49,8 +49,10 @@ def contradictions(feedback: pd.DataFrame, known_products: Collection[str]) -> p
     for (vendor, title), answers in torn.groupby(line, sort=True):
         ordered = answers.sort_values(["answered_at", "agreeing", "answer_id"], ascending=False)
         won = ordered.iloc[0]
-        said = [f"{one.said} ({one.answered_by or 'unnamed'}, {one.answered_at:%Y-%m-%d %H:%M})" for one in
-                ordered.itertuples()]  # fmt: skip
+        said = [
+            f"{one['said']} ({one['answered_by'] or 'unnamed'}, {one['answered_at']:%Y-%m-%d %H:%M})"
+            for one in ordered.to_dict("records")
+        ]
         rows.append((vendor, title, len(ordered), won["said"], _why(ordered), "; ".join(said), won["answered_at"]))
     out = pd.DataFrame(rows, columns=[*CONTRADICTION_COLUMNS, "at"])
     return out.sort_values("at", ascending=False, kind="stable").drop(columns="at").reset_index(drop=True)

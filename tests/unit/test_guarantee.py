@@ -13,11 +13,13 @@ from shelfwise.matching.guarantee import (
     Goal,
     Guarantee,
     Sample,
+    _passes,
     certify,
     design_effect,
     lines_needed,
     lower_bound,
     review_from,
+    shared_level,
     upper_bound,
 )
 
@@ -72,6 +74,30 @@ class TestBounds:
         assert design_effect(np.empty(0, bool), np.empty(0)) == 1
 
 
+class TestSharedLevel:
+    @pytest.mark.parametrize(("n", "target", "risk"), [(3000, 0.95, 0.05), (3000, 0.99, 0.05), (1500, 0.9, 0.01)])
+    def test_as_many_walks_pass_as_risked(self, n, target, risk):
+        """20,000 draws of lines that are right just as often as the target says."""
+        depths = tuple(range(n // 8, n // 2, n // 40))
+        level = shared_level(depths, target, risk)
+        assert risk / len(depths) < level < risk
+        steps = np.diff(depths, prepend=0)
+        wrong = np.cumsum(np.random.default_rng(0).binomial(steps, 1 - target, (20_000, len(steps))), axis=1)
+        bound = betaincinv(np.array(depths) - wrong, wrong + 1, level)
+        passed = (bound >= target).any(axis=1).mean()
+        assert 0.85 * risk < passed < risk + 3 * math.sqrt(risk / 20_000)
+
+    def test_one_look_has_the_whole_risk_and_few_lines_none_to_give(self):
+        assert shared_level((300,), 0.99, 0.05) == 0.05
+        assert _passes(np.array([200, 250]), 0.01, 0.05) == 0
+        assert _passes(np.array([300]), 0.01, 0.05) == pytest.approx(0.99**300)
+
+    def test_a_long_walk_passes_no_more_often(self):
+        depths = np.unique(np.ceil(25_000 * 1.06 ** np.arange(24)).astype(int))
+        level = shared_level(tuple(depths.tolist()), 0.9, 0.05)
+        assert 0.048 < _passes(depths, 0.1, level) <= 0.05
+
+
 class TestCertify:
     def test_the_promise_holds_as_often_as_promised(self):
         """400 draws of 800 lines: the certified threshold is wrong in a tenth of them at most."""
@@ -95,6 +121,42 @@ class TestCertify:
             broken_naive += naive(score, right, GOAL) is not None
         assert broken <= 0.1 * 400
         assert broken_naive > 0.3 * 400
+
+    @pytest.mark.parametrize(
+        "parts",
+        [
+            [(1.0, 0.051)],
+            [(0.2, 0.02), (0.3, 0.113), (1.0, 0.051)],
+            [(0.45, 0.02), (0.6, 0.144), (1.0, 0.051)],
+            [(0.2, 0.051), (0.4, 0.02), (0.55, 0.0923), (1.0, 0.051)],
+        ],
+        ids=["nowhere", "at the top", "down to the middle", "in between only"],
+    )
+    def test_the_promise_holds_at_its_edge(self, parts):
+        """600 draws of lines of which, down to some depths, just more are wrong than the target allows.
+
+        `parts`: (share of the lines, from the surest on, down to which; share of them that are wrong).
+        """
+        n, goal = 1500, Goal(precision=0.95, confidence=0.95)
+        wrong = np.array([next(share for end, share in parts if at < end) for at in (np.arange(n) + 0.5) / n])
+        missed = np.cumsum(wrong) / np.arange(1, n + 1) > 0.05
+        broken = 0
+        for seed in range(600):
+            found = certify(np.linspace(1, 0, n), np.random.default_rng(seed).random(n) >= wrong, goal)
+            broken += found.threshold is not None and missed[found.lines - 1]
+        assert 0 < broken <= 0.05 * 600
+
+    def test_any_look_may_be_the_first_that_passes(self):
+        """The surest lines are wrong too often for a start there, and so are half of all; what lies between is not."""
+        right = np.ones(3000, bool)
+        right[:375:28] = False  # 14 of 375
+        right[375:750:29] = False  # 27 of 750
+        right[1100::12] = False
+        found = certify(np.linspace(1, 0, 3000), right, Goal(0.95))
+        for depth in (375, 750, 1500):
+            assert lower_bound(right[:depth].sum(), depth, 0.05 / 3) < 0.95
+        assert 1000 < found.lines < 1500
+        assert found.bound >= 0.95
 
     def test_the_promise_holds_where_lines_of_a_product_are_wrong_together(self):
         """Five equal lines to each product: counted as independent they promise too much, as clusters not."""

@@ -78,8 +78,8 @@ def split_parts(
 def training_pairs(
     positives: pd.DataFrame, products: pd.DataFrame, split_parts: pd.DataFrame, matching: MatchingConfig
 ) -> dg.MaterializeResult[pd.DataFrame]:
-    """Labelled pairs, three negatives to each positive, split by vendor and product: hard negatives are the character
-    n-gram neighbours in the product's own category, the others random.
+    """Labelled pairs, three negatives to each positive, split by vendor and product: first what people passed over, then
+    the character n-gram neighbours in the product's own category, the others random.
     """
     from shelfwise.matching.pairs import contradictions, make_pairs
 

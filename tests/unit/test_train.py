@@ -17,8 +17,8 @@ import pandas as pd
 import pytest
 
 from shelfwise.matching import train
-from shelfwise.matching.encoder import TitleEncoder
-from shelfwise.matching.train import EncoderConfig, last_whole_checkpoint, train_encoder
+from shelfwise.matching.encoder import TitleEncoder, why_not_static
+from shelfwise.matching.train import EncoderConfig, fingerprint, going_on_from, last_whole_checkpoint, train_encoder
 from shelfwise.matching.training_data import TrainingRows, augment, training_rows, validation_task
 from shelfwise.matching.training_models import train_vocabulary
 from shelfwise.text import normalise
@@ -513,6 +513,29 @@ def test_an_encoder_is_fine_tuned_from_a_local_directory(
     assert json.loads(before["tokenizer.json"])["model"] == json.loads(after["tokenizer.json"])["model"]
     assert result["metrics"]["valid_mrr"] > undisturbed["metrics"]["valid_mrr"] - 0.1
     assert TitleEncoder.load(tmp_path / "out").encode(["gin 70cl"]).shape == (1, 16)
+
+
+def test_a_trained_encoder_learns_on_as_what_it_is(
+    undisturbed: dict[str, Any], pairs: pd.DataFrame, tmp_path: Path
+) -> None:
+    known = undisturbed["config"]
+    config = going_on_from(undisturbed["out"], {"num_threads": 1, "batch_size": 8, "max_length": known.max_length})
+    assert config.architecture == known.architecture
+    assert EncoderConfig.from_json(config.to_json()) == config, "the training process reads what was written"
+    scratch = EncoderConfig(architecture=known.architecture)
+    assert config.learning_rate < scratch.learning_rate
+    assert config.epochs < scratch.epochs
+    assert fingerprint(pairs, config) not in (fingerprint(pairs, known), fingerprint(pairs, scratch))
+    result = train_encoder(pairs, config, tmp_path / "out", tmp_path / "work")
+    assert result["metrics"]["valid_mrr"] > undisturbed["metrics"]["valid_mrr"] - 0.1
+    assert (why_not_static(tmp_path / "out") is None) == (known.architecture == "static")
+    again = going_on_from(tmp_path / "out", {})
+    assert (again.learning_rate, again.epochs) == (config.learning_rate, config.epochs), "steps do not shrink each time"
+
+
+def test_a_setting_that_is_none_is_refused_for_learning_on_too(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="unknown encoder settings"):
+        going_on_from(tmp_path, {"epoch": 3})
 
 
 def test_a_bare_transformer_of_another_kind_is_fine_tuned(pairs: pd.DataFrame, tmp_path: Path) -> None:

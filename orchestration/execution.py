@@ -68,7 +68,7 @@ def queue_job() -> dg.JobDefinition:
 
 def warm_up() -> None:
     """Start the fork server of the steps, so that it makes its imports while this process makes its own."""
-    with _quiet(print):
+    with quiet(print):
         # By the names under which the executor will ask for it, so that it finds this one.
         multiprocessing.set_forkserver_preload(["dagster._core.executor.multiprocess", *PRELOAD])
         forkserver.ensure_running()
@@ -100,7 +100,7 @@ def run_job(
     """
     bury_dead_runs(instance)
     marker = uuid4().hex
-    with _quiet(say) as say, _progress(instance, marker, say):
+    with quiet(say) as say, _progress(instance, marker, say):
         result = dg.execute_job(
             job if isinstance(job, ReconstructableJob) else dg.reconstructable(job),
             instance=instance,
@@ -188,7 +188,7 @@ def _json(value: object) -> list:
 
 
 @contextmanager
-def _quiet(say: Callable[[str], None]) -> Generator[Callable[[str], None]]:
+def quiet(say: Callable[[str], None]) -> Generator[Callable[[str], None]]:
     """Send what libraries and child processes print to a file beside the runs; yield a `say` that still shows.
 
     At the level of file descriptors, because steps are processes of their own and write there directly.

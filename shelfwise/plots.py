@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from shelfwise.matching.guarantee import Certificate
+    from shelfwise.simulation import Story
 
 INK, MUTED, ACCENT, GOOD, WARN, BAD = "#1f2933", "#8a94a0", "#2f6fde", "#2e9e6b", "#e0a32e", "#cf4b4b"
 
@@ -344,3 +345,43 @@ def _reduced(parents: Mapping[str, set[str]]) -> dict[str, list[str]]:
         name: sorted(p for p in own if not any(p in above(other) for other in own if other != p))
         for name, own in parents.items()
     }
+
+
+def simulation_picture(story: Story, planted: Sequence[tuple[int, str]]) -> bytes:
+    """Draw a simulated year: top-1 of each week's files and of four weeks together, what was settled without a person,
+    and above it promotions, refusals, rollbacks and signals; `planted` events (week, name) are named below.
+    """
+    from shelfwise.simulation import PROMOTED, REFUSED, RETRAIN, ROLLED_BACK, SIGNAL, trend
+
+    figure, axes = _figure(10.5, 5.2)
+    axis = axes[0, 0]
+    seen = [one for one in story.weeks if one.top1 is not None]
+    axis.plot([one.week for one in seen], [one.top1 for one in seen], ".", color=MUTED, label="top-1 of a week's files")
+    line = trend(story.weeks)
+    axis.plot(
+        [week for week, _ in line], [top1 for _, top1 in line], color=ACCENT, linewidth=2, label="over four weeks"
+    )
+    axis.plot(
+        [one.week for one in seen], [one.settled for one in seen], color=GOOD, linewidth=1, label="approved and right"
+    )
+    marks = (
+        (PROMOTED, "^", GOOD),
+        (REFUSED, "x", BAD),
+        (ROLLED_BACK, "v", WARN),
+        (SIGNAL, "d", INK),
+        (RETRAIN, "o", ACCENT),
+    )
+    for place, (kind, marker, colour) in enumerate(marks):
+        weeks = [one.week for one in story.of(kind)]
+        label = {ROLLED_BACK: "rolled back", SIGNAL: "drift or fall noticed", RETRAIN: "retrain before its time"}.get(
+            kind, kind
+        )
+        axis.plot(weeks, [1.04 + 0.03 * place] * len(weeks), marker, color=colour, label=label, linestyle="none")
+    for week, name in planted:
+        axis.axvline(week, color=MUTED, linewidth=0.6, linestyle=":")
+        axis.annotate(name, (week, 0.02), rotation=90, fontsize=7, color=INK, ha="right", va="bottom")
+    axis.set(xlabel="week", ylabel="share of lines with a product", ylim=(0, 1.2), xlim=(-1, max(52, len(story.weeks))))
+    axis.set_title("A simulated year: files of vendors, answers of people, retrains, refusals and a rollback")
+    axis.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1.0])
+    axis.legend(fontsize=7, loc="lower right", ncols=2, framealpha=0.9)
+    return _png(figure)

@@ -77,7 +77,7 @@ class YearConfig:
     repaired: int = 33
     bad_share: float = 0.4
     rollback: int = 38
-    outage: int = 42
+    outage: int = 44
     outage_weeks: int = 1
     seed: int = 7
 

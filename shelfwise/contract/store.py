@@ -155,7 +155,7 @@ class UploadStore:
             if not stat.S_ISREG(found.st_mode):
                 listing.ignored[key] = "not a regular file"
                 return
-            etag, mark = self._local_etag(Path(entry.path), found, known)
+            etag, mark = self._local_etag(entry.path, found, known)
         except FileNotFoundError:
             listing.ignored[key] = "it disappeared while the folder was listed"
             return
@@ -164,7 +164,7 @@ class UploadStore:
             etag, mark = hashlib.sha256(f"unreadable-{found.st_size}-{found.st_ctime_ns}".encode()).hexdigest(), ""
         listing.files.append(UploadFile(key, etag, found.st_size, found.st_mtime, mark=mark))
 
-    def _local_etag(self, path: Path, found: os.stat_result, known: tuple[str, str] | None) -> tuple[str, str]:
+    def _local_etag(self, path: str, found: os.stat_result, known: tuple[str, str] | None) -> tuple[str, str]:
         """SHA-256 of the content, and the mark that stands for it; none while the times are too fresh to be trusted.
 
         What the ledger of a sensor knows counts, and what this process has read since.
@@ -172,11 +172,11 @@ class UploadStore:
         if found.st_size > self.max_bytes:
             return hashlib.sha256(f"{found.st_size}-{found.st_mtime_ns}".encode()).hexdigest(), ""
         mark = f"{found.st_ino}-{found.st_size}-{found.st_mtime_ns}-{found.st_ctime_ns}"
-        for one in (known, _DIGESTS.get(str(path))):
+        for one in (known, _DIGESTS.get(path)):
             if one and one[0] == mark:
                 return one[1], mark
         digest, left = hashlib.sha256(), self.max_bytes + 1
-        with path.open("rb") as handle:
+        with Path(path).open("rb") as handle:
             while left > 0 and (block := handle.read(min(left, 1 << 20))):
                 digest.update(block)
                 left -= len(block)
@@ -184,7 +184,7 @@ class UploadStore:
         if time.time() - max(found.st_ctime, found.st_mtime) > _RACE_SECONDS:
             if len(_DIGESTS) >= _DIGESTS_KEPT:
                 _DIGESTS.clear()
-            _DIGESTS[str(path)] = (mark, digest.hexdigest())
+            _DIGESTS[path] = (mark, digest.hexdigest())
             return digest.hexdigest(), mark
         return digest.hexdigest(), ""
 

@@ -7,7 +7,7 @@ champion made of the line. Each is one column; a measure that a line does not ha
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +50,7 @@ MEASURES = (
     Measure("non_ascii", "share of characters outside ASCII", 0.02),
     Measure("unit", "the title states a size, weight, pack or other quantity", 0.1),
     Measure("price", "price, as a power of ten", 0.15),
-    Measure("unknown_words", "share of words that nobody else's names hold", 0.05, RISE, True),
+    Measure("unknown_words", "share of words that nobody else's names hold", 0.08, RISE, True),
     Measure("category", "how rare the best candidate's root category is (-ln of its share)", 0.3, RISE, True),
     Measure("similarity", "cosine of line and best candidate, by the encoder", 0.05, FALL, True),
     Measure("surroundings", "cosine to the nearest lines of other vendors in the reference", 0.05, FALL, True),
@@ -89,21 +89,41 @@ class Vocabulary:
         owners = [str(vendors[k]) if one else "" for k, one in zip(last.tolist(), alone.tolist(), strict=True)]
         return cls({word: owners[at] for word, at in index.words.vocabulary.items()})
 
-    def unknown(self, words: Sequence[str], vendor_id: str) -> float:
-        """Return the share of words that neither the catalog nor another vendor uses; NaN without any word."""
+    def unknown(self, words: Sequence[str], vendor_id: str, gone: Collection[str] = ()) -> float:
+        """Return the share of words that neither the catalog nor another vendor uses; NaN without any word. `gone`:
+        words that are taken for unknown.
+        """
         told = [word for word in words if word.isalpha()]
         if not told:
             return float("nan")
-        known = [self.owner.get(word) for word in told]
+        known = [None if word in gone else self.owner.get(word) for word in told]
         return sum(owner is None or (owner != "" and owner == vendor_id) for owner in known) / len(told)
 
 
+def words_of_one_product(index: CatalogIndex) -> dict[str, int]:
+    """Return the words that names of a single product hold, with the position of that product."""
+    whose = np.repeat(index.name_product.astype(np.int64), np.diff(index.words.starts))
+    first, last = np.full(len(index.words.vocabulary), len(index.products)), np.full(len(index.words.vocabulary), -1)
+    np.minimum.at(first, index.words.tokens, whose)
+    np.maximum.at(last, index.words.tokens, whose)
+    one = (first == last).tolist()
+    return {word: int(first[at]) for word, at in index.words.vocabulary.items() if one[at]}
+
+
 def describe_titles(
-    titles: Sequence[str], vendors: Sequence[str], vocabulary: Vocabulary, prices: np.ndarray | None = None
+    titles: Sequence[str],
+    vendors: Sequence[str],
+    vocabulary: Vocabulary,
+    prices: np.ndarray | None = None,
+    gone: Sequence[Collection[str]] | None = None,
 ) -> pd.DataFrame:
-    """Return the measures of titles, float64, one row per line; `price` is missing where there is none above 0."""
+    """Return the measures of titles, float64, one row per line; `price` is missing where there is none above 0.
+
+    `gone`: for each title words that are taken for unknown.
+    """
     rows = []
-    for title, form, vendor in zip(titles, comparable(list(titles)), vendors, strict=True):
+    missing = gone if gone is not None else [()] * len(titles)
+    for title, form, vendor, without in zip(titles, comparable(list(titles)), vendors, missing, strict=True):
         letters = [char for char in title if char.isalpha()]
         words, size = title.split(), max(len(title), 1)
         rows.append(
@@ -115,7 +135,7 @@ def describe_titles(
                 sum(map(str.isupper, letters)) / len(letters) if letters else float("nan"),
                 0.0 if title.isascii() else sum(char > "\x7f" for char in title) / size,
                 float(_UNIT.search(form) is not None),
-                vocabulary.unknown(split_words(form), vendor),
+                vocabulary.unknown(split_words(form), vendor, without),
             )
         )
     columns = ["title_length", "tokens", "token_length", "digits", "upper", "non_ascii", "unit", "unknown_words"]

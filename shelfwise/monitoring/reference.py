@@ -2,8 +2,9 @@
 
 The reference is a sample of labelled lines as uploads would show them: matched by the champion with the past lines of
 their own vendor hidden, as if the vendor were new. Labels know only lines that have a product, so each vendor has a
-share of its products hidden, which makes lines that match nothing. How large that share is at a real vendor nobody
-knows: it is dealt out evenly between none and twice the expected one, and vendors differ by that as well.
+share of its products hidden, which makes lines that match nothing; a word that only names of that product hold is
+unknown then. How large the share is at a real vendor nobody knows: it is dealt out evenly between none and twice the
+expected one, and vendors differ by that as well.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from shelfwise.artifacts import content_id
+from shelfwise.matching.lexical import comparable, split_words
 from shelfwise.matching.scorer import deal
 from shelfwise.monitoring.drift import LEAST_LINES, Profiles, Reference, profile, spreads_of
 from shelfwise.monitoring.lines import (
@@ -28,6 +30,7 @@ from shelfwise.monitoring.lines import (
     rarity,
     root_of,
     surroundings,
+    words_of_one_product,
 )
 
 if TYPE_CHECKING:
@@ -86,9 +89,11 @@ def make_reference(
     lines = sample_lines(known.astype({"vendor_id": str, "vendor_title": str, "product_id": str}), size, held_out)
     vocabulary = Vocabulary.of(index)
     vendors = lines["vendor_id"].to_numpy(object)
-    matched = _match(matcher, index, lines, _hidden(lines, no_match_share))
+    hidden = _hidden(lines, no_match_share)
+    matched = _match(matcher, index, lines, hidden)
     prices = pd.to_numeric(lines["product_id"].map(_column(index, "price")), errors="coerce")
-    described = describe_titles(lines["vendor_title"].tolist(), vendors.tolist(), vocabulary, prices.to_numpy(float))
+    titles, gone = lines["vendor_title"].tolist(), _words_gone(index, lines, hidden)
+    described = describe_titles(titles, vendors.tolist(), vocabulary, prices.to_numpy(float), gone)
     described = pd.concat([described, matched], axis=1).assign(vendor_id=vendors, title=lines["vendor_title"])
     roots = Counter(described["root"])
     own = {v: dict(Counter(part["root"])) for v, part in described.groupby("vendor_id")}
@@ -197,6 +202,16 @@ def _hidden(lines: pd.DataFrame, no_match_share: float) -> np.ndarray:
     share = {v: min(2 * no_match_share * (i + 0.5) / len(vendors), 0.95) for i, v in enumerate(vendors)}
     draw = np.array([_hash("hidden", vendor, product) for vendor, product in lines[["vendor_id", "product_id"]].values])
     return draw < lines["vendor_id"].map(share).to_numpy(float)
+
+
+def _words_gone(index: CatalogIndex, lines: pd.DataFrame, hidden: np.ndarray) -> list[frozenset[str]]:
+    """Return for each line the words that nobody would know without its product, where that is hidden."""
+    only, truth = words_of_one_product(index), index.positions(lines["product_id"].tolist())
+    forms = comparable(lines["vendor_title"].tolist())
+    return [
+        frozenset(word for word in split_words(form) if only.get(word) == product) if away else frozenset()
+        for form, product, away in zip(forms, truth.tolist(), hidden.tolist(), strict=True)
+    ]
 
 
 def _embedded(described: pd.DataFrame, encoder: Encoder | None) -> np.ndarray:

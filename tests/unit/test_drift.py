@@ -13,6 +13,7 @@ from scipy.stats import ks_2samp
 
 from shelfwise.artifacts import fetch
 from shelfwise.matching.index import CatalogIndex
+from shelfwise.matching.lexical import split_words
 from shelfwise.matching.matcher import Matcher
 from shelfwise.monitoring import seen
 from shelfwise.monitoring.drift import (
@@ -30,7 +31,16 @@ from shelfwise.monitoring.drift import (
     profile,
     spreads_of,
 )
-from shelfwise.monitoring.lines import MEASURES, NAMES, OF_TITLE, Vocabulary, describe_titles, rarity, surroundings
+from shelfwise.monitoring.lines import (
+    MEASURES,
+    NAMES,
+    OF_TITLE,
+    Vocabulary,
+    describe_titles,
+    rarity,
+    surroundings,
+    words_of_one_product,
+)
 from shelfwise.monitoring.reference import describe_lines, make_reference, reference_id, sample_lines
 from shelfwise.registry import Registry
 from tests.conftest import Shop
@@ -275,6 +285,19 @@ def test_titles_are_measured_as_they_say() -> None:
     assert made["unknown_words"].isna().tolist()[3:] == [True, True]
     assert made["price"].tolist()[0] == pytest.approx(1)
     assert made["price"].isna().tolist() == [False, True, True, True, False]
+
+
+def test_words_of_a_hidden_product_are_unknown(shop: Shop) -> None:
+    words = Vocabulary({"gin": "", "zorg": ""})
+    told = describe_titles(["zorg gin"] * 2, ["acme"] * 2, words, gone=[{"zorg"}, ()])
+    assert told["unknown_words"].tolist() == [0.5, 0]
+    _, index, _ = champion_of(shop)
+    only = words_of_one_product(index)
+    holders: dict[str, set[int]] = {}
+    for form, product in zip(index.forms, index.name_product.tolist(), strict=True):
+        for word in split_words(form):
+            holders.setdefault(word, set()).add(product)
+    assert only == {word: min(of) for word, of in holders.items() if len(of) == 1}
 
 
 def test_a_vendor_without_a_name_owns_no_words() -> None:

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from benchmarks import common, drift, report
+from shelfwise.monitoring.drift import Judgement
 
 
 def test_every_change_changes_what_it_says() -> None:
@@ -25,7 +26,15 @@ def test_every_change_changes_what_it_says() -> None:
 
 
 def test_rates_count_files() -> None:
-    assert drift.rates(["ok", "warn", "fail", "ok"]) == {"files": 4, "called": 0.5, "failed": 0.25}
+    nothing = pd.DataFrame()
+    found = [
+        Judgement("ok", nothing, ""),
+        Judgement("warn", nothing, "", "inputs", 0.25, ("tokens", "price")),
+        Judgement("fail", nothing, "", "inputs", 0.5, ("tokens", "price", "unit", "digits")),
+        Judgement("ok", nothing, ""),
+    ]
+    wanted = {"files": 4, "called": 0.5, "failed": 0.25, "failed_at_a_fifth": 0.5, "measures": 1.5}
+    assert drift.rates(found) == wanted
     assert drift.rates([]) == {"files": 0}
 
 

@@ -78,8 +78,8 @@ def split_parts(
 def training_pairs(
     positives: pd.DataFrame, products: pd.DataFrame, split_parts: pd.DataFrame, matching: MatchingConfig
 ) -> dg.MaterializeResult[pd.DataFrame]:
-    """Labelled pairs, three negatives to each positive, split by vendor and product: first what people passed over, then
-    the character n-gram neighbours in the product's own category, the others random.
+    """Labelled pairs, three negatives to each positive, split by vendor and product: first what people passed over,
+    then the character n-gram neighbours in the product's own category, the others random.
     """
     from shelfwise.matching.pairs import contradictions, make_pairs
 
@@ -461,7 +461,9 @@ def matcher_evaluation(
     io_manager_key="reference_io",
     code_version="2",
 )
-def champion(matcher_evaluation: dict, registry: ModelRegistry, matching: MatchingConfig) -> dg.MaterializeResult[dict]:
+def champion(
+    matcher_evaluation: dict, registry: ModelRegistry, matching: MatchingConfig, lake: Lake
+) -> dg.MaterializeResult[dict]:
     """The matcher in production: a registered version behind the alias `champion`. The gate is asked here again, so
     that it also holds when this asset runs on its own.
     """
@@ -477,12 +479,14 @@ def champion(matcher_evaluation: dict, registry: ModelRegistry, matching: Matchi
     except RegistryError as error:
         raise dg.Failure(str(error), allow_retries=False) from error
     deleted = versions.retain(TITLE_MATCHER)
+    removed = versions.discard_artifacts(TITLE_MATCHER, lake.path / "artifacts")
     metadata = {
         "version": version.label,
         "decision": decision.summary,
         **float_metadata({"number": version.version, "top1": matcher_evaluation["metrics"]["top1"]}),
         "gate": table(decision.table(), width=400),
         "versions_deleted": [one.label for one in deleted],
+        "artifacts_deleted": removed,
     }
     value = {"version": version.label, "location": version.artifact, "id": version.artifact_id}
     return dg.MaterializeResult(value=value, metadata=metadata, data_version=dg.DataVersion(version.artifact_id))

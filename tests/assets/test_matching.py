@@ -6,6 +6,7 @@ import functools
 import json
 import operator
 import shutil
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -361,6 +362,26 @@ def test_the_champion_evaluated_again_stays_whatever_the_floor(shop: Shop, regis
     registry.promote(registry.register("title_matcher", "/lake/new", "newer000", {}, {}))
     assert not promote(shop, again).success, "it is champion no more"
     assert registry.champion("title_matcher").artifact_id == "newer000"
+
+
+def test_old_versions_go_with_a_promotion_and_their_artifacts_a_while_later(
+    shop: Shop, registry: Registry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "model").mkdir()
+    old = []
+    for i in range(12):
+        location = publish(tmp_path / "model", shop.lake / "artifacts" / "title_matcher" / f"old{i:05}")
+        old.append(registry.register("title_matcher", location, f"old{i:05}", {}, {}))
+    metadata = metadata_of(promote(shop, evaluation(0.8, "better00", registry.champion("title_matcher"))), "champion")
+    assert metadata["versions_deleted"] == [version.label for version in old[:3]]
+    assert metadata["artifacts_deleted"] == [], "somebody may still read them"
+    assert exists(old[0].artifact)
+    year = timedelta(days=365)
+    monkeypatch.setattr("shelfwise.clock.now", lambda: datetime.now(UTC) + year)
+    metadata = metadata_of(promote(shop, evaluation(0.8, "better00", registry.champion("title_matcher"))), "champion")
+    assert metadata["artifacts_deleted"] == [version.artifact for version in old[:3]]
+    assert not exists(old[0].artifact)
+    assert exists(old[3].artifact)
 
 
 def test_without_any_champion_the_floor_decides(shop: Shop, registry: Registry) -> None:

@@ -1,7 +1,8 @@
 """The whole graph, once, through real Dagster runs in processes of their own, and what it left behind.
 
-`finished` runs `train_and_promote`, the uploads sensor until it asks for nothing more, the review queue, and
-`train_and_promote` again with nothing changed. Everything in this file looks at that, or goes on from a copy of it.
+`finished` runs `train_and_promote`, the uploads sensor until it asks for nothing more, the review queue,
+`evaluate_champion`, and `train_and_promote` again with nothing changed. Everything in this file looks at that, or goes
+on from a copy of it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import csv
 import io
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,9 +37,9 @@ TABLES = {
     *(dg.AssetKey(["raw", name]) for name in ("products", "mappings", "feedback")),
     *(dg.AssetKey(["staging", f"stg_{name}"]) for name in ("products", "mappings", "feedback")),
     *(dg.AssetKey(["marts", name]) for name in ("labelled_positives", "vendor_statistics")),
-    *(dg.AssetKey(["matching", name]) for name in ("training_pairs", "product_names")),
+    *(dg.AssetKey(["matching", name]) for name in ("split_parts", "training_pairs", "product_names")),
     *(dg.AssetKey(["uploads", name]) for name in ("upload_lines", "upload_matches", "review_queue")),
-    dg.AssetKey(["monitoring", "live_quality"]),
+    *(dg.AssetKey(["monitoring", name]) for name in ("live_quality", "weekly_drift")),
 }
 
 
@@ -78,7 +80,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     bad = world.data / "uploads" / BAD
     bad.parent.mkdir()
     bad.write_bytes(b"PK\x03\x04" + b"\0" * 60)
-    made = Finished(world, world.drive("train", "uploads", "queue", "train"), good)
+    made = Finished(world, world.drive("train", "uploads", "queue", "evaluate", "train"), good)
     with dg.DagsterInstance.from_config(str(world.home)) as instance:
         for key in instance.all_asset_keys():
             event = instance.get_latest_materialization_event(key)
@@ -93,6 +95,7 @@ def test_every_run_did_what_it_should(finished: Finished) -> None:
     uploads = {str(run["metadata"]): run["success"] for run in finished.runs("uploads")}
     assert sorted(uploads.values()) == [False, True, True, True]
     assert [run["success"] for run in finished.runs("queue")] == [True]
+    assert [run["success"] for run in finished.runs("evaluate")] == [True], finished.runs("evaluate")
 
 
 def test_every_asset_was_materialized(finished: Finished) -> None:
@@ -127,7 +130,7 @@ def test_everything_that_is_no_table_is_known_to_be_none(finished: Finished) -> 
     assert others == {
         "raw/data_directory", "catalog/product_profile", "matching/title_encoder", "matching/product_embeddings",
         "matching/product_index", "matching/matcher", "matching/matcher_evaluation", "matching/champion",
-        "matching/catalog_index",
+        "matching/catalog_index", "monitoring/champion_evaluation", "monitoring/drift_reference",
     }  # fmt: skip
 
 
@@ -155,6 +158,9 @@ def test_metrics_are_floats_and_pictures_are_there(finished: Finished) -> None:
         ),
         "champion": ("number", "top1"),
     }  # fmt: skip
+    standing = finished.metadata[dg.AssetKey(["monitoring", "champion_evaluation"])]
+    assert all(isinstance(standing[name], dg.FloatMetadataValue) for name in ("top1", "top5", "lines", "accepted_top1"))
+    assert standing["lines"].value > 50
     for asset, names in wanted.items():
         for name in names:
             assert isinstance(matching[asset][name], dg.FloatMetadataValue), (asset, name)
@@ -312,25 +318,41 @@ def execute(
         )
 
 
-def test_a_candidate_below_the_floor_fails_the_check(finished: Finished) -> None:
+@pytest.fixture
+def rival(finished: Finished) -> Iterator[str]:
+    """The last evaluation, as if it were of another candidate than the champion: one below the floor, in these tests.
+
+    The champion itself stays whatever the floor.
+    """
+    path = finished.world.lake / "tables/matching/matcher_evaluation.json"
+    content = path.read_bytes()
+    value = json.loads(content)
+    value |= {"same": False, "matcher": {**value["matcher"], "id": "another00"}}
+    path.write_text(json.dumps(value))
+    yield "v2-another0"
+    path.write_bytes(content)
+
+
+def test_a_candidate_below_the_floor_fails_the_check(finished: Finished, rival: str) -> None:
     key = dg.AssetCheckKey(dg.AssetKey(["matching", "matcher_evaluation"]), "better_than_champion")
     result = execute(finished, dg.AssetSelection.checks(key), gate_floor_top1=1.0)
     (check,) = result.get_asset_check_evaluations()
     assert (check.passed, check.blocking, check.severity) == (False, True, dg.AssetCheckSeverity.ERROR)
-    assert "top-1 reaches the floor" in (check.description or "")
+    assert "below the floor of 1.0000" in (check.description or "")
     assert execute(finished, dg.AssetSelection.checks(key)).get_asset_check_evaluations()[0].passed
 
 
-def test_the_champion_asset_on_its_own_asks_the_gate_too(finished: Finished) -> None:
+def test_the_champion_asset_on_its_own_asks_the_gate_too(finished: Finished, rival: str) -> None:
     before = finished.registry.champion("title_matcher")
-    history = finished.registry.history("title_matcher")
     result = execute(finished, dg.AssetSelection.assets(["matching", "champion"]), gate_floor_top1=1.0)
     assert not result.success
     failure = result.failure_data_for_node("matching__champion")
     assert failure is not None
-    assert "the candidate is refused: top-1 reaches the floor" in str(failure.user_failure_data)
+    assert "the candidate is refused: top-1 is" in str(failure.user_failure_data)
     assert finished.registry.champion("title_matcher") == before
-    assert finished.registry.history("title_matcher") == history
+    event = finished.registry.history("title_matcher")[-1]
+    assert (event["action"], event["label"]) == ("refused", rival)
+    assert "below the floor of 1.0000" in event["reason"]
     # Uploads go on with the champion there is, whatever the floor.
     key = finished.good[0]
     expected = finished.matches(key)
@@ -398,7 +420,7 @@ def test_tables_made_after_a_kill_are_the_same(finished: Finished, disturbed: Di
         for pattern in ("staging/*", "marts/*", "matching/*.parquet")
         for path in (finished.world.lake / "tables").glob(pattern)
     ]
-    assert len(names) == 7
+    assert len(names) == 8
     for name in names:
         pd.testing.assert_frame_equal(
             pd.read_parquet(disturbed.world.lake / name), pd.read_parquet(finished.world.lake / name)

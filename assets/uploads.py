@@ -149,19 +149,22 @@ def upload_matches(
             ["uploads", "upload_matches"],
             metadata={"allow_missing_partitions": True},
             partition_mapping=dg.AllPartitionMapping(),
-        )
+        ),
+        "feedback": dg.AssetIn(["raw", "feedback"]),
     },
-    code_version="3",
+    code_version="4",
 )
-def review_queue(upload_matches: dict[str, pd.DataFrame], lake: Lake) -> dg.MaterializeResult[pd.DataFrame]:
-    """Lines a person has to decide, over all uploads, the most doubtful first, and among them those that are audited;
-    also as a CSV that is safe to open in a spreadsheet.
+def review_queue(
+    upload_matches: dict[str, pd.DataFrame], feedback: pd.DataFrame, lake: Lake
+) -> dg.MaterializeResult[pd.DataFrame]:
+    """Lines a person has to decide and nobody has answered, over all uploads, the most doubtful first, and among them
+    those that are audited; also as a CSV that is safe to open in a spreadsheet.
     """
     from shelfwise.matching.decisions import review_lines
     from shelfwise.safe_export import to_csv_bytes
 
     with DomainClock() as clock:
-        queue = review_lines(upload_matches)
+        queue = review_lines(upload_matches, feedback)
         export = to_csv_bytes(queue)
     place = lake.path / "exports" / "review_queue.csv"
     atomic_write_bytes(place, export)

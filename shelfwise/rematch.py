@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from shelfwise.matching.decisions import unanswered
+
 
 def waiting_uploads(queue: pd.DataFrame, answered: pd.DataFrame, champion: str) -> list[str]:
     """Return the uploads ("vendor/file", sorted) with lines in review that another champion than `champion` matched.
@@ -18,8 +20,7 @@ def waiting_uploads(queue: pd.DataFrame, answered: pd.DataFrame, champion: str) 
     waits = queue["champion_version"] != champion
     if "reason" in queue:
         waits &= queue["reason"] == "review"
-    settled = pd.MultiIndex.from_frame(answered[["vendor_id", "vendor_title"]].astype(str))
-    waits &= ~pd.MultiIndex.from_frame(queue[["vendor_id", "title"]].astype(str)).isin(settled)
+    waits &= unanswered(queue, answered)
     chosen = queue.loc[waits, ["vendor_id", "file"]].drop_duplicates()
     return sorted(f"{vendor}/{file}" for vendor, file in chosen.itertuples(index=False, name=None))
 

@@ -49,6 +49,7 @@ class Shop:
 def _shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     """A lexical champion over 300 products, fitted with the domain functions alone (about two seconds)."""
     from shelfwise.artifacts import atomic_write_json, content_id, frame_id, publish
+    from shelfwise.feedback import read_feedback
     from shelfwise.matching.index import CatalogIndex, product_names
     from shelfwise.matching.lexical import Lexical
     from shelfwise.matching.matcher import Matcher
@@ -81,7 +82,10 @@ def _shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
         "title_matcher", location, matcher_id, {}, {"catalog": catalog_id, "index": index_location}
     )
     registry.promote(version)
-    tables = {"staging/stg_products": products, "marts/labelled_positives": positives, "matching/product_names": names}
+    tables = {
+        "staging/stg_products": products, "marts/labelled_positives": positives, "matching/product_names": names,
+        "raw/feedback": read_feedback(base / "nobody answered"),
+    }  # fmt: skip
     for name, frame in tables.items():
         path = lake / "tables" / f"{name}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)

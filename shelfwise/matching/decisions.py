@@ -156,10 +156,19 @@ def audited(upload_matches: pd.DataFrame, share: float) -> np.ndarray:
     return settled & chosen
 
 
-def review_lines(upload_matches: Mapping[str, pd.DataFrame] | None) -> pd.DataFrame:
+def unanswered(lines: pd.DataFrame, answered: pd.DataFrame) -> np.ndarray:
+    """Return per line (vendor_id, title) whether nobody has answered it (`answered`: vendor_id, vendor_title)."""
+    settled = pd.MultiIndex.from_frame(answered[["vendor_id", "vendor_title"]].astype(str))
+    return ~pd.MultiIndex.from_frame(lines[["vendor_id", "title"]].astype(str)).isin(settled)
+
+
+def review_lines(
+    upload_matches: Mapping[str, pd.DataFrame] | None, answered: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """Return the lines of all uploads that a person is asked about, the most doubtful (lowest score) first.
 
-    `upload_matches`: matches per uploaded file. Columns: `REVIEW_COLUMNS`, then `alternatives` (the other candidates
+    `upload_matches`: matches per uploaded file. `answered`: vendor_id and vendor_title of lines that somebody has
+    answered, which are not asked again. Columns: `REVIEW_COLUMNS`, then `alternatives` (the other candidates
     as "product_id: title", best first, joined by " | "), `reason` ("review", or "audit" where the decision stands and
     is only measured), and `why` and `champion_version` where the matches have them. Audited lines are spread evenly
     over the queue: by score they would stand at its ends, where they can be told apart, and where a queue that is
@@ -173,6 +182,8 @@ def review_lines(upload_matches: Mapping[str, pd.DataFrame] | None) -> pd.DataFr
     reason = np.where(drawn & (matches["decision"] != REVIEW), AUDIT, REVIEW)
     matches = matches.assign(reason=reason)[(reason == AUDIT) | (matches["decision"] == REVIEW)]
     best = matches[matches["rank"] == 1]
+    if answered is not None:
+        best = best[unanswered(best, answered)]
     others = matches[(matches["rank"] > 1) & matches["product_id"].notna()].sort_values([*LINE_KEYS, "rank"])
     text = others["product_id"].astype(str) + ": " + others["product_title"].astype(str)
     alternatives = text.groupby([others[key] for key in LINE_KEYS]).agg(" | ".join).rename("alternatives")

@@ -23,11 +23,13 @@ from resources.monitoring import MonitoringConfig
 from resources.registry import ModelRegistry
 from resources.source import Uploads
 from shelfwise.contract import list_rejected
+from shelfwise.feedback import read_feedback, record_feedback
 from shelfwise.registry import Registry
 from tests.conftest import Shop
 
 GOOD = "acme/good.csv"
 BAD = "acme/bad.csv"
+FEEDBACK = dg.AssetSpec(["raw", "feedback"])
 CATALOG_INDEX = dg.AssetSpec(["matching", "catalog_index"], metadata={"dagster/io_manager_key": "reference_io"})
 
 
@@ -61,7 +63,7 @@ def match(shop: Shop, instance: dg.DagsterInstance, key: str, **matching: Any) -
 
 def collect(shop: Shop, instance: dg.DagsterInstance) -> pd.DataFrame:
     """Materialize the review queue and return it."""
-    graph = [upload_lines, upload_matches, review_queue, CATALOG_INDEX]
+    graph = [upload_lines, upload_matches, review_queue, CATALOG_INDEX, FEEDBACK]
     result = dg.materialize(graph, instance=instance, selection=[review_queue], resources=resources(shop))
     assert result.success
     return pd.read_parquet(shop.table("uploads", "review_queue"))
@@ -349,6 +351,16 @@ def test_the_queue_holds_the_review_lines_of_all_uploads_and_nothing_else(
     assert rows[0] == list(queue.columns)
     assert not [cell for row in rows for cell in row if cell[:1] in "=+-@\t\r" and cell]
     assert rows[2][rows[0].index("title")] == '\'=HYPERLINK("http://x")'
+
+
+def test_what_was_answered_is_asked_no_more(shop: Shop, instance: dg.DagsterInstance) -> None:
+    instance.add_dynamic_partitions("upload_files", [GOOD])
+    matches_of(shop, GOOD).parent.mkdir(parents=True)
+    matches_frame("acme", "good.csv", [("a", "review", 0.7), ("b", "review", 0.8)]).to_parquet(matches_of(shop, GOOD))
+    record_feedback(shop.lake / "feedback", vendor_id="acme", vendor_title="a", product_id=None)
+    record_feedback(shop.lake / "feedback", vendor_id="zeta", vendor_title="b", product_id=None)
+    read_feedback(shop.lake / "feedback").to_parquet(shop.table("raw", "feedback"))
+    assert collect(shop, instance)["title"].tolist() == ["b"], "another vendor's answer settles nothing"
 
 
 def test_the_queue_shows_what_is_audited_and_its_decision_stands(shop: Shop, instance: dg.DagsterInstance) -> None:

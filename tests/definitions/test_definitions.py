@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import dagster as dg
+import pytest
 
 from orchestration.definitions import build_definitions
 from orchestration.settings import Settings
@@ -43,20 +44,63 @@ def test_definitions_are_loadable():
     dg.Definitions.validate_loadable(build_definitions(Settings()))
 
 
-def test_the_training_job_reaches_the_champion_and_no_upload():
-    job = build_definitions(Settings()).resolve_job_def("train_and_promote")
-    keys = {key.to_user_string() for key in job.asset_layer.executable_asset_keys}
-    assert {"raw/products", "staging/stg_products", "matching/training_pairs", "matching/champion"} <= keys
+def keys_of(job: str) -> set[str]:
+    layer = build_definitions(Settings()).resolve_job_def(job).asset_layer
+    return {key.to_user_string() for key in layer.executable_asset_keys}
+
+
+@pytest.mark.parametrize("job", ["train_and_promote", "fine_tune"])
+def test_a_training_job_reaches_the_champion_and_nothing_that_belongs_to_an_upload_or_a_watch(job: str):
+    keys = keys_of(job)
+    wanted = {"raw/products", "staging/stg_products", "matching/training_pairs", "matching/champion"}
+    assert wanted | {"matching/catalog_index", "monitoring/drift_reference"} <= keys
     assert not any(key.startswith("uploads/") for key in keys)
+    assert not {"monitoring/live_quality", "monitoring/champion_evaluation", "monitoring/upload_drift"} & keys
+
+
+def test_only_the_fine_tune_begins_with_the_champions_encoder():
+    definitions = build_definitions(Settings())
+    assert not definitions.resolve_job_def("train_and_promote").run_config
+    begun = {"ops": {"matching__title_encoder": {"config": {"from_champion": True}}}}
+    assert definitions.resolve_job_def("fine_tune").run_config == begun
+
+
+TRAINED = {"training_pairs", "title_encoder", "product_embeddings", "product_index", "matcher", "champion"}
+
+
+def test_answers_are_taken_without_reading_the_data_directory_and_without_training():
+    keys = keys_of("take_feedback")
+    assert keys == {
+        "raw/feedback", "staging/stg_feedback", "marts/labelled_positives", "marts/vendor_statistics",
+        "matching/product_names", "matching/catalog_index", "monitoring/live_quality",
+    }  # fmt: skip
+
+
+def test_the_weekly_evaluation_reads_and_trains_nothing():
+    assert keys_of("evaluate_champion") == {"monitoring/champion_evaluation", "monitoring/weekly_drift"}
+
+
+def test_what_waits_is_matched_again_from_the_lines_that_were_read():
+    assert keys_of("rematch_review") == {"uploads/upload_matches"}
+    assert keys_of("follow_champion") == {"matching/catalog_index"}
+
+
+def test_everything_that_can_tick_is_wired_and_on_where_it_should_be():
+    repository = build_definitions(Settings()).get_repository_def()
+    sensors = {sensor.name: sensor.default_status for sensor in repository.sensor_defs}
+    assert set(sensors) == {
+        "uploads_sensor", "feedback_sensor", "retrain_sensor", "rematch_sensor", "failures_sensor", "automation",
+    }  # fmt: skip
+    assert set(sensors.values()) == {dg.DefaultSensorStatus.RUNNING}
+    assert [target.job_name for target in repository.get_sensor_def("feedback_sensor").targets] == ["take_feedback"]
+    assert [target.job_name for target in repository.get_sensor_def("retrain_sensor").targets] == ["train_and_promote"]
 
 
 def test_following_the_catalog_reaches_the_champions_index_and_trains_nothing():
-    job = build_definitions(Settings()).resolve_job_def("follow_catalog")
-    keys = {key.to_user_string() for key in job.asset_layer.executable_asset_keys}
+    keys = keys_of("follow_catalog")
     wanted = {"raw/products", "raw/mappings", "staging/stg_products", "marts/labelled_positives"}
     assert wanted | {"matching/product_names", "matching/catalog_index"} <= keys
-    trained = {"training_pairs", "title_encoder", "product_embeddings", "product_index", "matcher", "champion"}
-    assert not {f"matching/{name}" for name in trained} & keys
+    assert not {f"matching/{name}" for name in TRAINED} & keys
     assert not any(key.startswith("uploads/") for key in keys)
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import certified, report
+from benchmarks import certified, report, thresholds
 from benchmarks.certified import NOWHERE, about_disagreements, holds_codes, over_folds
+from shelfwise.matching.guarantee import Goal
 
 
 def fold(approved: int, right: int, with_product: int, bound: float | None) -> dict:
@@ -67,3 +68,25 @@ def test_linking_is_certified_on_two_tables(tmp_path, capsys, monkeypatch):
 
 def _with(config, init):
     return lambda self, given=None: init(self, given or config)
+
+
+@pytest.mark.parametrize("curve", [thresholds.power, thresholds.logistic])
+@pytest.mark.parametrize("together", [1, 5])
+def test_simulated_lines_are_certified_more_often_than_by_three_starts(curve, together):
+    found = thresholds.compare(curve, 0.95, 1000, 40, together)
+    assert found["boundary"]["coverage"] > found["three_starts"]["coverage"] > 0
+    assert found["boundary"]["missed"] <= 0.05
+    at = np.linspace(0.001, 0.999, 200)
+    wrong = curve(np.random.default_rng(3), at, 0.05)
+    assert (np.diff(wrong) >= 0).all()
+    assert 0 <= wrong[0] < wrong[-1] <= 1
+
+
+def test_three_starts_share_the_risk():
+    product, right = np.arange(2000), np.ones(2000, bool)
+    goal = Goal(0.95)
+    assert thresholds.three_starts(right, goal, None) == 2000
+    assert thresholds.three_starts(~right, goal, None) == 0
+    right[:20] = False  # an eighth and a quarter fail, half does not
+    assert thresholds.three_starts(right, goal, product) == 2000
+    assert thresholds.three_starts(right[:1000], goal, product[:1000]) == 0

@@ -18,9 +18,10 @@ The conditions:
 - `matching/catalog_index` follows a champion: a promoted one, a rolled back one. It does not follow names and products
   by itself, as `follow_catalog` and `take_feedback` make it at their end: a training run makes names anew too, and
   where the gate refuses its candidate nothing in production may move.
-- `uploads/review_queue` follows every upload that was matched. It reads all partitions of `upload_matches`. A plain
-  `eager()` waits until none of them is missing, and a bad upload's partition is missing for ever: one bad file would
-  freeze the queue. So that part of the condition is taken out, and the asset skips missing partitions when it reads.
+- `uploads/review_queue` follows every upload that was matched, and every answer. It reads all partitions of
+  `upload_matches`. A plain `eager()` waits until none of them is missing, and a bad upload's partition is missing for
+  ever: one bad file would freeze the queue. So that part of the condition is taken out, and the asset skips missing
+  partitions when it reads.
 - `monitoring/drift_reference`, what the champion was trained on, follows the champion as its index does.
 - `monitoring/upload_drift` follows the matches of its own upload, and nothing else: with a new champion, uploads of the
   past are not compared anew; those that are matched again are.

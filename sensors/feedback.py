@@ -43,7 +43,7 @@ def evaluate(instance: dg.DagsterInstance, cursor: str | None, lake: UPath) -> d
     ledger = Ledger(lake, FEEDBACK_SENSOR)
     state = ledger.load(cursor)
     made = requests_made(instance, FEEDBACK_SENSOR, state, _made)
-    listed = list_files(lake / FOLDER)
+    listed = list_files(lake / FOLDER, state.entries.keys() - {LATEST})
     decision = decide_feedback(listed, state, made, lambda batch: ledger.fetch_aside(manifest_name(batch)))
     cursor = ledger.save(decision.state)
     if decision.batch is None:

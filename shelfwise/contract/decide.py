@@ -71,8 +71,8 @@ class SensorState:
 
     @property
     def marks(self) -> dict[str, tuple[str, str]]:
-        """(mark, etag) by key, for `UploadStore.listing`."""
-        return {key: (e.mark, e.etag) for key, e in self.entries.items() if e.mark and e.etag is not None}
+        """(mark, etag) by key, for `UploadStore.listing`; a store's objects have no mark."""
+        return {key: (entry.mark, entry.etag) for key, entry in self.entries.items() if entry.etag is not None}
 
 
 @dataclass(frozen=True)

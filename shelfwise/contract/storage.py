@@ -5,14 +5,22 @@ Object store clients remember listings; everything here asks again, because the 
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
+from fsspec.asyn import AsyncFileSystem, sync
 from upath import UPath
 
 from shelfwise.artifacts import file_digest, is_local
 from shelfwise.errors import InputError, Problem
+
+# Known keys to a range of a listing: one page, which holds a thousand, has room for them and for what came since.
+_RANGE = 900
 
 
 class ListingError(RuntimeError):
@@ -78,6 +86,61 @@ def list_folder(root: UPath | Path | str) -> list[StoredFile]:
 def _list_local(folder: Path) -> list[StoredFile]:
     paths = sorted(path for path in folder.iterdir() if path.is_file())
     return [StoredFile(UPath(path), path.name, path.stat().st_size, None) for path in paths]
+
+
+def find_objects(folder: UPath, known: Collection[str] = ()) -> list[dict[str, Any]]:
+    """Return every object below a folder of a store, asked for anew: name (below the folder), size, type and what the
+    store says of content and time (see `etag_of`, `modified_of`).
+
+    `known`: names that were there before. S3 gives a thousand at a time, and each page says where the next begins;
+    with many known names the pages are asked for all at once, each from the last known name of the one before.
+    """
+    fs, prefix = folder.fs, folder.path.rstrip("/") + "/"
+    fs.invalidate_cache()  # s3fs does not remember such a listing, other stores' clients do
+    found = None
+    if len(known) > _RANGE and isinstance(fs, AsyncFileSystem) and "s3" in fs.protocol:
+        found = sync(fs.loop, _pages_at_once, fs, prefix, sorted(known)[_RANGE - 1 :: _RANGE])
+    if found is None:
+        try:
+            found = list(fs.find(prefix.rstrip("/"), detail=True).values())
+        except FileNotFoundError:
+            return []
+    inside = [one for one in found if one["name"].startswith(prefix)]
+    return [{**one, "name": one["name"][len(prefix) :]} for one in inside]
+
+
+async def _pages_at_once(fs: Any, prefix: str, starts: list[str]) -> list[dict[str, Any]] | None:
+    """The objects below a prefix in ranges that end at `starts`; None where the store does not keep them in order."""
+    bucket, key, _ = fs.split_path(prefix)
+    ends = [None, *(key + start for start in starts), None]
+    parts = await asyncio.gather(*(_range(fs, bucket, key, after, until) for after, until in pairwise(ends)))
+    found: list[dict[str, Any]] = []
+    for part in parts:
+        if part is None:
+            return None
+        found += part
+    return [{**one, "name": f"{bucket}/{one['Key']}", "size": one["Size"], "type": "file"} for one in found]
+
+
+async def _range(
+    fs: Any, bucket: str, prefix: str, after: str | None, until: str | None
+) -> list[dict[str, Any]] | None:
+    """The objects of a range, without its start and with its end; None where they do not come in order."""
+    found: list[dict[str, Any]] = []
+    start = {} if after is None else {"StartAfter": after}
+    last = after or ""
+    while True:
+        page = await fs._call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, **start)
+        for one in page.get("Contents", []):
+            if one["Key"] <= last:
+                return None
+            last = one["Key"]
+            if until is not None and last > until:
+                return found
+            found.append(one)
+        if not page.get("IsTruncated"):
+            return found
+        start = {"ContinuationToken": page["NextContinuationToken"]}
 
 
 def as_path(root: UPath | Path | str) -> UPath:

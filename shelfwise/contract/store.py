@@ -20,7 +20,15 @@ from fsspec import AbstractFileSystem
 from upath import UPath
 
 from shelfwise.artifacts import atomic_write_bytes, atomic_write_json, is_local
-from shelfwise.contract.storage import ListingError, as_path, describe, etag_of, modified_of, vanished
+from shelfwise.contract.storage import (
+    ListingError,
+    as_path,
+    describe,
+    etag_of,
+    find_objects,
+    modified_of,
+    vanished,
+)
 from shelfwise.errors import InputError, Problem
 
 FOLDER = "uploads"
@@ -85,13 +93,13 @@ class UploadStore:
 
     def listing(self, known: Mapping[str, tuple[str, str]] | None = None) -> Listing:
         """List the uploads folder. `known`: (mark, etag) by key from an earlier listing; local files that still bear
-        their mark are not read again.
+        their mark are not read again, and a store's pages are asked for all at once.
 
         A data directory without the folder has no uploads. Raises ListingError where the data directory is missing
         or anything in it cannot be listed: an incomplete listing is never returned.
         """
         try:
-            return self._listing_local(known or {}) if is_local(self.root) else self._listing_remote()
+            return self._listing_local(known or {}) if is_local(self.root) else self._listing_remote(known or {})
         except ListingError:
             raise
         except Exception as error:
@@ -188,14 +196,13 @@ class UploadStore:
             return digest.hexdigest(), mark
         return digest.hexdigest(), ""
 
-    def _listing_remote(self) -> Listing:
-        fs, prefix = self.root.fs, self.folder.path.rstrip("/") + "/"
-        infos = [info for info in _find(fs, prefix) if info["name"].startswith(prefix)]
-        if not infos and not _anything(fs, self.root.path):
+    def _listing_remote(self, known: Mapping[str, tuple[str, str]]) -> Listing:
+        infos = find_objects(self.folder, known)
+        if not infos and not _anything(self.root.fs, self.root.path):
             raise ListingError(f"cannot list {self.folder}: there is no data directory {self.root}")
         listing = Listing()
         for info in sorted(infos, key=lambda info: info["name"]):
-            key = info["name"][len(prefix) :]
+            key = info["name"]
             vendor, _, name = key.partition("/")
             if info["type"] != "file" or not key or key.endswith("/"):
                 continue  # a folder, or the empty object by which some tools mark one
@@ -238,15 +245,6 @@ class UploadStore:
         if int(fs.info(path, refresh=True)["size"]) == 0:
             return b""
         return fs.cat_file(path, start=0, end=limit + 1)
-
-
-def _find(fs: AbstractFileSystem, prefix: str) -> list[dict[str, Any]]:
-    """Every object under a prefix, in one paged listing that is asked for anew."""
-    fs.invalidate_cache()  # s3fs does not remember such a listing, other stores' clients do
-    try:
-        return list(fs.find(prefix.rstrip("/"), detail=True).values())
-    except FileNotFoundError:
-        return []
 
 
 def _anything(fs: AbstractFileSystem, path: str) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +21,7 @@ import pandas as pd
 from upath import UPath
 
 from shelfwise.artifacts import atomic_create_json, is_local
-from shelfwise.contract.storage import ListingError, describe, vanished
+from shelfwise.contract.storage import ListingError, describe, find_objects, vanished
 from shelfwise.contract.store import UploadFile
 from shelfwise.errors import InputError, Problem
 from shelfwise.feedback.answers import Answer, check_answer, new_answer, parse_time, prediction_id, rejected
@@ -115,15 +115,15 @@ def _file_name(feedback_id: str | None) -> str:
         raise InputError(Problem(f"{feedback_id!r:.80}", "a UUID", column="feedback_id")) from None
 
 
-def list_files(inbox: UPath | Path | str) -> list[UploadFile]:
+def list_files(inbox: UPath | Path | str, known: Collection[str] = ()) -> list[UploadFile]:
     """List the inbox: a file's name is its key. Its size stands for its content, as files are written whole and once:
-    one that grew all the same, because somebody copied it slowly, is another.
+    one that grew all the same, because somebody copied it slowly, is another. `known` as for `find_objects`.
 
     An inbox that does not exist holds none. Raises ListingError where it cannot be listed.
     """
     folder = UPath(inbox)
     try:
-        found = sorted(_list_local(Path(str(folder))) if is_local(folder) else _list_remote(folder))
+        found = sorted(_list_local(Path(str(folder))) if is_local(folder) else _list_remote(folder, known))
     except FileNotFoundError:
         return []
     except Exception as error:
@@ -142,13 +142,10 @@ def _list_local(folder: Path) -> Iterator[tuple[str, int]]:
                     continue
 
 
-def _list_remote(folder: UPath) -> Iterator[tuple[str, int]]:
-    folder.fs.invalidate_cache()
-    prefix = folder.path.rstrip("/") + "/"
-    for name, info in folder.fs.find(prefix.rstrip("/"), detail=True).items():
-        short = name[len(prefix) :]
-        if name.startswith(prefix) and "/" not in short and info["type"] == "file" and _is_answer(short):
-            yield short, int(info["size"])
+def _list_remote(folder: UPath, known: Collection[str]) -> Iterator[tuple[str, int]]:
+    for info in find_objects(folder, known):
+        if "/" not in info["name"] and info["type"] == "file" and _is_answer(info["name"]):
+            yield info["name"], int(info["size"])
 
 
 def _is_answer(name: str) -> bool:

@@ -212,7 +212,7 @@ class Store:
     def listing(self, known: dict[str, tuple[str, str]]) -> Listing:
         for key, (mark, etag) in known.items():
             file = self.files.get(key)
-            assert file is None or file.mark != mark or file.etag == etag, "a mark stands for one content"
+            assert not mark or file is None or file.mark != mark or file.etag == etag, "a mark stands for one content"
         return Listing(list(self.files.values()))
 
 

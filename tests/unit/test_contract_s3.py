@@ -26,6 +26,7 @@ from shelfwise.contract import (
     list_rejected,
     read_table,
     set_aside,
+    storage,
 )
 from shelfwise.contract import ledger as ledger_module
 from shelfwise.errors import InputError, Problem
@@ -106,6 +107,39 @@ def test_more_uploads_than_one_page_holds(s3: object) -> None:
     files = UploadStore("s3://shop/d").list()
     assert len({file.key for file in files}) == len(files) == 1_005
     assert all(file.whole for file in files)
+
+
+@pytest.mark.parametrize("gone", [0, 1_500])
+def test_pages_that_are_asked_for_at_once_hold_the_same(s3: object, gone: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
+    keys = [f"v{number % 7}/f{number:04}-ä.csv" for number in range(2_200)]
+    for key in keys[gone:]:
+        backend.put_object("shop", f"d/uploads/{key}", b"")
+    backend.put_object("shop", "d/uploads-old/v/x.csv", b"")
+    for known in (keys[:2_000], keys[:901], ["a", "zz", *keys[1:1_200:3], *(f"zzz{n}" for n in range(1_000))]):
+        found = UploadStore("s3://shop/d").listing(dict.fromkeys(known, ("", "etag")))
+        assert found == UploadStore("s3://shop/d").listing()
+        assert sorted(file.key for file in found.files) == sorted(keys[gone:])
+    monkeypatch.setattr(storage, "_RANGE", 3)  # nothing is left out at the seams, wherever they are
+    found = UploadStore("s3://shop/d").listing(dict.fromkeys(keys[-40:], ("", "etag")))
+    assert sorted(file.key for file in found.files) == sorted(keys[gone:])
+
+
+def test_a_store_without_order_is_listed_page_by_page(s3: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
+    keys = [f"v/f{number:04}.csv" for number in range(20)]
+    for key in keys:
+        backend.put_object("shop", f"d/uploads/{key}", b"")
+    whole = UploadStore("s3://shop/d").listing()
+    monkeypatch.setattr(storage, "_RANGE", 5)
+    call = s3fs.S3FileSystem._call_s3
+
+    async def shuffled(self: s3fs.S3FileSystem, method: str, *args: object, **kwargs: object) -> dict:
+        page = await call(self, method, *args, **kwargs)
+        return {**page, "Contents": page["Contents"][::-1]} if page.get("Contents") else page
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "_call_s3", shuffled)
+    assert UploadStore("s3://shop/d").listing(dict.fromkeys(keys, ("", "e"))) == whole
 
 
 def test_uploads_are_listed_with_the_stores_etag_and_anew_each_time(s3: object) -> None:

@@ -738,7 +738,7 @@ def _drift(result: Result) -> str:
             for change, what in DRIFT_CHANGES.items():
                 if change in part:
                     seen = part[change]
-                    shares = [_percent(seen[name]) for name in ("called", "failed", "failed_at_a_fifth")]
+                    shares = [_percent(seen[name]) for name in ("called", "failed")]
                     numbers = [*shares, f"{seen['measures']:.1f}"]
                     planted.append([label, who, what, *numbers])
     first = result["synthetic"][0]
@@ -753,8 +753,8 @@ def _drift(result: Result) -> str:
             _table(
                 ["data", "files of", "files", "called", "failed", "called, 50 lines", "Evidently: any", "half"], rows
             ),
-            "With one change planted in each file (up to 25 files); failed from the stated share on, or from a fifth:",
-            _table(["data", "files of", "change", "called", "failed", "from a fifth", "measures"], planted),
+            "With one change planted in each file (up to 25 files):",
+            _table(["data", "files of", "change", "called", "failed", "measures"], planted),
             f"The reference of {first['reference']['lines']:,} lines takes {_seconds(first['reference_seconds'])}. An "
             f"upload of {large['lines']:,} lines that is matched already is judged by {large['looked_at']:,} of them "
             f"in {_seconds(large['judge_seconds'])}; Evidently's report takes {_seconds(large['report_seconds'])} more "

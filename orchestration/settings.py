@@ -74,7 +74,7 @@ class Settings(BaseSettings):
         default=0.05, gt=0, lt=1, description="live accuracy this far below the accepted evaluation asks for a retrain"
     )
     drift_share: float = Field(
-        default=0.3, gt=0, le=1, description="share of drifted columns at which an upload's drift check fails"
+        default=0.2, gt=0, le=1, description="share of drifted columns at which an upload's drift check fails"
     )
     drift_false_alarms: float = Field(
         default=0.01, gt=0, lt=1, description="share of undisturbed uploads that may be called drifted"

@@ -10,5 +10,5 @@ class MonitoringConfig(dg.ConfigurableResource):
 
     audit_share: float = 0.02
     accuracy_drop: float = 0.05
-    drift_share: float = 0.3
+    drift_share: float = 0.2
     drift_false_alarms: float = 0.01

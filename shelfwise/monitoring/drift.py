@@ -206,7 +206,7 @@ def judge(
     vendor_id: str,
     pasts: Sequence[Profiles] = (),
     false_alarms: float = 0.01,
-    fail_share: float = 0.3,
+    fail_share: float = 0.2,
 ) -> Judgement:
     """Judge one vendor's file.
 
@@ -229,7 +229,7 @@ def judge(
 
 
 def judge_pool(
-    files: Mapping[str, pd.DataFrame], reference: Reference, false_alarms: float = 0.01, fail_share: float = 0.3
+    files: Mapping[str, pd.DataFrame], reference: Reference, false_alarms: float = 0.01, fail_share: float = 0.2
 ) -> Judgement:
     """Judge the lines of several vendors together, vendor_id -> described lines: a shift that no file shows alone."""
     found = [profile(described) for described in files.values()]

@@ -56,7 +56,7 @@ def column_distance(reference: pd.Series, current: pd.Series) -> float:
 
 
 def evidently_report(
-    described: pd.DataFrame, reference: Reference, drift_share: float = 0.3
+    described: pd.DataFrame, reference: Reference, drift_share: float = 0.2
 ) -> tuple[bytes, pd.DataFrame]:
     """Return (the report as one HTML file that needs no network, a table: column, method, distance, threshold, beyond).
 

@@ -15,7 +15,7 @@ export DAGSTER_HOME ?= $(OWN_HOME)
 export DO_NOT_TRACK := 1
 PORT ?= 3000
 
-.PHONY: help install home demo dev retrain rollback pictures test check format bench clean
+.PHONY: help install home demo dev retrain rollback simulate pictures test check format bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -48,6 +48,9 @@ retrain: home ## train from scratch now; the gate decides whether it is promoted
 rollback: home ## put the previous champion back, with its index and matches (REASON="...")
 	@$(BIN)/python -m orchestration.rollback --reason "$$REASON"
 
+simulate: $(INSTALLED) ## run the loop over a simulated year (about fifteen minutes) and draw it
+	@$(BIN)/python -m orchestration.simulate
+
 pictures: home ## draw the pictures of the README from the latest runs
 	@$(BIN)/python -m orchestration.pictures
 
@@ -73,4 +76,4 @@ bench: home $(RIVALS) ## measure quality and speed, and write benchmarks/RESULTS
 	@$(BIN)/python -m benchmarks.run
 
 clean: ## remove what the project made here (lake, runs, built-in catalog); keeps .venv
-	@rm -rf lake data/synthetic "$(OWN_HOME)" dbt_project/target dbt_project/logs .pytest_cache .ruff_cache
+	@rm -rf lake .simulation data/synthetic "$(OWN_HOME)" dbt_project/target dbt_project/logs .pytest_cache .ruff_cache

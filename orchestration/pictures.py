@@ -49,6 +49,10 @@ def main() -> None:
                 continue
             Path(FOLDER / name).write_bytes(png)
             print(f"docs/{name}")
+    year = PROJECT_ROOT / ".simulation" / "simulation.png"
+    if year.exists():
+        (FOLDER / year.name).write_bytes(year.read_bytes())
+    print(f"docs/{year.name}" + ("" if year.exists() else ": `make simulate` was not run yet"))
 
 
 def _latest_picture(instance: dg.DagsterInstance, key: dg.AssetKey, entry: str) -> bytes | None:

@@ -66,10 +66,10 @@ class YearConfig:
 
     weeks: int = 52
     products: int = 2000
-    past_mappings: int = 4000
-    past_vendors: int = 10
+    past_mappings: int = 500
+    past_vendors: int = 3
     vendors: int = 8
-    lines: int = 60
+    lines: int = 100
     every: int = 4
     renamed: int = 17
     naming: int = 25

@@ -272,6 +272,17 @@ class TestCertify:
         found = certify(np.linspace(1, 0, 8000), right)
         assert found.lines == 8000
 
+    def test_few_wrong_lines_do_not_say_that_there_are_no_clusters(self):
+        right = np.ones(1500, bool)
+        right[::100] = False
+        few = certify(np.linspace(1, 0, 1500), right, Goal(0.95), {"product": np.arange(1500) // 3})
+        assert few.wrong == 15
+        assert few.design_effect >= 1.25
+        right[::50] = False
+        more = certify(np.linspace(1, 0, 1500), right, Goal(0.95), {"product": np.arange(1500) // 3})
+        assert more.wrong == 30
+        assert more.design_effect < 1.1
+
     def test_vendors_that_are_wrong_together_cost_coverage(self):
         rng = np.random.default_rng(1)
         vendor = rng.integers(0, 30, 4000)

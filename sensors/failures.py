@@ -26,6 +26,7 @@ WINDOW = timedelta(hours=6)
 OVERLAP = timedelta(seconds=10)  # runs whose end is stored a moment after a later one's
 AT_ONCE, SEEN_KEPT, TICKS_AT_ONCE = 100, 500, 20
 MESSAGE_LENGTH = 4000
+CHECK_FAILED = "DagsterAssetCheckFailedError"
 
 
 @dataclass
@@ -113,10 +114,20 @@ def collect(instance: dg.DagsterInstance, state: State) -> list[Failure]:
 
 
 def failures_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[Failure]:
-    """Return each failed step of a run; where none has failed, what ended the run."""
+    """Return each failed blocking check and each failed step of a run; where none has failed, what ended the run.
+
+    A candidate that the gate refused is among them: it is no fault, but somebody should read the reason.
+    """
     partition, found = run.tags.get(PARTITION_NAME_TAG, ""), []
+    for event in _events(instance, run, dg.DagsterEventType.ASSET_CHECK_EVALUATION):
+        check = event.asset_check_evaluation_data
+        if check.blocking and not check.passed and check.severity == dg.AssetCheckSeverity.ERROR:
+            step, why = f"{check.asset_key.to_user_string()}: {check.check_name}", check.description or "it failed"
+            found.append(Failure(run.job_name, step, "failed check", redacted(why), run.run_id, partition))
     for event in _events(instance, run, dg.DagsterEventType.STEP_FAILURE):
         kind, message = _cause(event.step_failure_data)
+        if kind == CHECK_FAILED and found:
+            continue  # the check itself says more
         step = (event.step_key or "").replace("__", "/")
         found.append(Failure(run.job_name, step, kind, redacted(message), run.run_id, partition))
     if not found:

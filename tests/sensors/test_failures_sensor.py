@@ -144,6 +144,23 @@ def test_a_store_that_is_away_is_one_cause_over_jobs_by_its_first_error(watch: W
     assert "TimeoutError" in watch.memory.taken[0].text
 
 
+def test_a_refused_candidate_is_told_with_the_reason_of_the_gate_and_once(watch: Watch) -> None:
+    @dg.asset(check_specs=[dg.AssetCheckSpec("gate", asset="evaluation", blocking=True)])
+    def evaluation():
+        yield dg.MaterializeResult()
+        yield dg.AssetCheckResult(passed=False, check_name="gate", description="refused: top-1 lost 12 lines")
+
+    @dg.asset(deps=[evaluation])
+    def champion() -> None:
+        raise AssertionError("never comes here")
+
+    assert not dg.materialize([evaluation, champion], instance=watch.instance, raise_on_error=False).success
+    watch.tick()
+    (alert,) = watch.memory.taken
+    assert alert.title.endswith("evaluation: gate failed")
+    assert "refused: top-1 lost 12 lines" in alert.text
+
+
 def test_a_killed_run_is_told_too(watch: Watch) -> None:
     run = watch.start()
     watch.instance.report_run_failed(run, "The process that executed this run was killed.")

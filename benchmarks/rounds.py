@@ -447,7 +447,7 @@ def play(plan: Plan, folder: Path, seed: int, everything: bool, time_file: Path)
 
 def _round(number: int, told: Mapping[str, int], graph: Graph, decided: Outcome, began: float) -> dict[str, Any]:
     evaluation = decided.evaluation
-    kept = ("about", "paired", "champion_version")
+    kept = ("about", "paired", "compared", "champion_version")
     gate = {name: evaluation[name] for name in kept if name in evaluation}
     gate |= {part: _top(evaluation.get(part)) for part in ("metrics", "champion_metrics")}
     positives = graph.table("marts", "labelled_positives")

@@ -49,7 +49,8 @@ MEASURES = (
     Measure("upper", "share of letters in upper case", 0.1, habit=True),
     Measure("non_ascii", "share of characters outside ASCII", 0.02),
     Measure("unit", "the title states a size, weight, pack or other quantity", 0.1),
-    Measure("price", "price, as a power of ten", 0.15),
+    # Labels hold no prices, so the catalog's stand in for the vendors': less than a factor of two may be a margin.
+    Measure("price", "price, as a power of ten", 0.3),
     Measure("unknown_words", "share of words that nobody else's names hold", 0.08, RISE, True),
     Measure("category", "how rare the best candidate's root category is (-ln of its share)", 0.3, RISE, True),
     Measure("similarity", "cosine of line and best candidate, by the encoder", 0.05, FALL, True),

@@ -5,11 +5,14 @@ import pandas as pd
 
 from assets.common import clock_metadata, table
 from assets.matching import candidate_version
+from resources.lake import Lake
 from resources.matching import MatchingConfig
-from resources.registry import ModelRegistry
+from resources.registry import TITLE_MATCHER, ModelRegistry
 from shelfwise.errors import InputError
 from shelfwise.matching.gate import decide_promotion
 from shelfwise.timing import DomainClock
+
+INDEX, NAMES = dg.AssetKey(["matching", "catalog_index"]), dg.AssetKey(["matching", "product_names"])
 
 
 @dg.asset_check(
@@ -33,6 +36,37 @@ def known_products(mappings: pd.DataFrame, products: pd.DataFrame) -> dg.AssetCh
         severity=dg.AssetCheckSeverity.WARN,
         description="; ".join(map(str, repairs)) or "every mapping names a product of the catalog",
         metadata={"set_aside": set_aside, **clock_metadata(clock)},
+    )
+
+
+@dg.asset_check(
+    asset=["marts", "labelled_positives"],
+    blocking=True,
+    description="New past mappings do not contradict what the champion is sure of: by them lines are found and learnt.",
+)
+def plausible_labels(
+    labelled_positives: pd.DataFrame, registry: ModelRegistry, matching: MatchingConfig, lake: Lake
+) -> dg.AssetCheckResult:
+    """Lay mappings that were not there before before the champion. Without one there is nothing to compare with."""
+    from shelfwise.matching.index import CatalogIndex
+    from shelfwise.matching.matcher import Matcher
+    from shelfwise.matching.plausible import examine, new_labels
+
+    champion, reference = registry.open().alias(TITLE_MATCHER), lake.last_reference(INDEX)
+    names = lake.last_table(NAMES)
+    if champion is None or reference is None or names is None or names.empty:
+        return dg.AssetCheckResult(passed=True, description="no champion yet, so no label can contradict it")
+    if reference["champion_id"] != champion.artifact_id:
+        return dg.AssetCheckResult(passed=True, description=f"the index is not that of champion {champion.label} yet")
+    with DomainClock() as clock:
+        new = new_labels(labelled_positives, names)
+        index = CatalogIndex.load(lake.fetch(reference["location"]))
+        found = examine(new, Matcher.load(lake.fetch(champion.artifact)), index)
+    told = {"new_labels": found.new, "sure": found.sure, "contradicted": found.contradicted}
+    return dg.AssetCheckResult(
+        passed=found.believable or matching.believe_labels,
+        description=found.sentence,
+        metadata={**told, "examples": table(found.examples, width=200), **clock_metadata(clock)},
     )
 
 

@@ -62,6 +62,9 @@ class Settings(BaseSettings):
     gate_margin: float = Field(
         default=0.01, ge=0, lt=1, description="a slice of importance may lose this much accuracy to the champion"
     )
+    believe_labels: bool = Field(
+        default=False, description="past mappings are learnt from even where they contradict the champion in number"
+    )
     registry: str = Field(default="", description="MLflow's URI; a SQLite file in a local lake if empty")
     keep_versions: int = Field(
         default=10, ge=3, description="registered versions that are kept, champion and previous always"

@@ -29,6 +29,7 @@ from shelfwise.simulation import (
     FAILED_TICK,
     RETRAIN,
     SIGNAL,
+    STOPPED,
     Happening,
     Story,
     Verdict,
@@ -110,11 +111,12 @@ class Simulation:
         from orchestration.daemon import Daemon
         from orchestration.settings import load_settings
         from resources.registry import ModelRegistry
+        from resources.trainer import InProcessTrainer
 
         settings = load_settings()
         self.folder, self.year, self.instance, self._say = folder, year, instance, say
         self.data, self.lake = folder / "data", folder / "lake"
-        self.daemon: Daemon = Daemon(instance)
+        self.daemon: Daemon = Daemon(instance, resources={"trainer": InProcessTrainer()})
         self.registry: Registry = ModelRegistry(root=settings.lake_url, uri=settings.registry).open()
         self.story, self.rng = Story(), random.Random(f"{year.config.seed}/people")
         self.truth: dict[tuple[str, int], str] = {}
@@ -229,8 +231,10 @@ class Simulation:
         if tick.error is not None:
             self.story.happenings.append(Happening(week, FAILED_TICK, f"{name}: {tick.error}"))
         for outcome in tick.outcomes:
-            if not outcome.success and not outcome.failed_checks:
-                self.story.happenings.append(Happening(week, "failed run", f"{name}: {outcome.failures[:1]}"))
+            if outcome.success or any("better_than_champion" in check for check in outcome.failed_checks):
+                continue
+            kind, why = (STOPPED, outcome.failed_checks) if outcome.failed_checks else ("failed run", outcome.failures)
+            self.story.happenings.append(Happening(week, kind, f"{name}: {'; '.join(why[:1])}"))
         return tick
 
     def _cause(self) -> str:

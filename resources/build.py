@@ -53,6 +53,7 @@ def build_resources(settings: Settings) -> dict[str, dg.ConfigurableResource | d
             encoder_config=settings.encoder_config,
             gate_floor_top1=settings.gate_floor_top1,
             gate_margin=settings.gate_margin,
+            believe_labels=settings.believe_labels,
         ),
         "monitoring": MonitoringConfig(
             audit_share=settings.audit_share,

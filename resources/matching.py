@@ -30,6 +30,7 @@ class MatchingConfig(dg.ConfigurableResource):
     encoder_config: str = "{}"
     gate_floor_top1: float = 0.5
     gate_margin: float = 0.01
+    believe_labels: bool = False
 
     def decisions(self) -> Policy:
         """How scores become decisions. Raises ValueError where settings contradict each other."""

@@ -66,8 +66,8 @@ class YearConfig:
 
     weeks: int = 52
     products: int = 2000
-    past_mappings: int = 500
-    past_vendors: int = 3
+    past_mappings: int = 1000
+    past_vendors: int = 4
     vendors: int = 8
     lines: int = 100
     every: int = 4

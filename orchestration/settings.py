@@ -71,7 +71,7 @@ class Settings(BaseSettings):
     )
 
     audit_share: float = Field(
-        default=0.02, ge=0, le=1, description="share of approved lines that a person sees all the same, to measure them"
+        default=0.02, ge=0, le=1, description="share of approved and no-match lines that a person sees all the same"
     )
     accuracy_drop: float = Field(
         default=0.05, gt=0, lt=1, description="live accuracy this far below the accepted evaluation asks for a retrain"

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import dagster as dg
 
+from orchestration.daemon import Daemon
 from orchestration.execution import RunOutcome, job_named, queue_job, run_job, tick_uploads_sensor, train_job
-from orchestration.jobs import EVALUATE_JOB
+from orchestration.jobs import EVALUATE_JOB, FEEDBACK_JOB
 from tests.end_to_end.jobs import after_raw_job
 
 JOBS = {
@@ -17,11 +18,14 @@ JOBS = {
     "after_raw": after_raw_job,
     "queue": queue_job,
     "evaluate": job_named(EVALUATE_JOB),
+    "feedback": job_named(FEEDBACK_JOB),
 }
 
 
 def main(out: str, *commands: str) -> int:
-    """Run the commands in order: a job of `JOBS`, or `uploads`, which ticks the sensor until it asks for nothing."""
+    """Run the commands in order: a job of `JOBS`, `uploads`, which ticks the sensor until it asks for nothing, or
+    `follow`, which does what the automation conditions ask for.
+    """
     outcomes = []
 
     def keep(job: str, outcome: RunOutcome) -> None:
@@ -33,6 +37,10 @@ def main(out: str, *commands: str) -> int:
 
     with dg.DagsterInstance.get() as instance:
         for command in commands:
+            if command == "follow":
+                for outcome in Daemon(instance).follow().outcomes:
+                    keep(command, outcome)
+                continue
             if command != "uploads":
                 keep(command, run_job(JOBS[command], instance))
                 continue

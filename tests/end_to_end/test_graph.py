@@ -1,8 +1,8 @@
 """The whole graph, once, through real Dagster runs in processes of their own, and what it left behind.
 
-`finished` runs `train_and_promote`, the uploads sensor until it asks for nothing more, the review queue,
-`evaluate_champion`, and `train_and_promote` again with nothing changed. Everything in this file looks at that, or goes
-on from a copy of it.
+`finished` runs `train_and_promote`, the uploads sensor until it asks for nothing more, the review queue, what follows
+by itself, `take_feedback`, `evaluate_champion`, and `train_and_promote` again with nothing changed. Everything in this
+file looks at that, or goes on from a copy of it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ TABLES = {
     *(dg.AssetKey(["marts", name]) for name in ("labelled_positives", "vendor_statistics")),
     *(dg.AssetKey(["matching", name]) for name in ("split_parts", "training_pairs", "product_names")),
     *(dg.AssetKey(["uploads", name]) for name in ("upload_lines", "upload_matches", "review_queue")),
-    *(dg.AssetKey(["monitoring", name]) for name in ("live_quality", "weekly_drift")),
+    *(dg.AssetKey(["monitoring", name]) for name in ("live_quality", "upload_drift", "weekly_drift")),
 }
 
 
@@ -80,7 +80,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     bad = world.data / "uploads" / BAD
     bad.parent.mkdir()
     bad.write_bytes(b"PK\x03\x04" + b"\0" * 60)
-    made = Finished(world, world.drive("train", "uploads", "queue", "evaluate", "train"), good)
+    made = Finished(
+        world, world.drive("train", "follow", "uploads", "queue", "follow", "feedback", "evaluate", "train"), good
+    )
     with dg.DagsterInstance.from_config(str(world.home)) as instance:
         for key in instance.all_asset_keys():
             event = instance.get_latest_materialization_event(key)
@@ -95,7 +97,9 @@ def test_every_run_did_what_it_should(finished: Finished) -> None:
     uploads = {str(run["metadata"]): run["success"] for run in finished.runs("uploads")}
     assert sorted(uploads.values()) == [False, True, True, True]
     assert [run["success"] for run in finished.runs("queue")] == [True]
-    assert [run["success"] for run in finished.runs("evaluate")] == [True], finished.runs("evaluate")
+    for job in ("feedback", "evaluate"):
+        assert [run["success"] for run in finished.runs(job)] == [True], finished.runs(job)
+    assert all(run["success"] for run in finished.runs("follow")), finished.runs("follow")
 
 
 def test_every_asset_was_materialized(finished: Finished) -> None:
@@ -204,7 +208,7 @@ def test_the_champion_is_a_registered_version_that_beat_the_baselines(finished: 
 def test_artifacts_are_whole_and_none_is_pickled(finished: Finished) -> None:
     manifests = list((finished.world.lake / "artifacts").glob(f"*/*/{MANIFEST}"))
     assert {path.parent.parent.name for path in manifests} == {
-        "title_encoder", "product_embeddings", "product_index", "title_matcher",
+        "title_encoder", "product_embeddings", "product_index", "title_matcher", "drift_reference",
     }  # fmt: skip
     for manifest in manifests:
         for name, entry in json.loads(manifest.read_text())["files"].items():

@@ -158,11 +158,19 @@ def test_half_a_point_is_what_may_be_lost(measure: str) -> None:
     assert refused(second(**won, **{measure: difference(-0.002, -0.0051)})) == [name]
 
 
-def test_too_few_lines_to_show_half_a_point_excuse_no_measured_loss() -> None:
-    few = second(top5=difference(-0.001, -0.02))
-    assert refused(few) == ["top-5 is not worse than the champion's"]
-    assert "too few to show" in decide_promotion(few, FLOOR).summary
-    assert refused(second(top5=difference(0.0, -0.02))) == []
+@pytest.mark.parametrize(
+    ("lost", "p_worse", "excused"), [(0.0, 0.5, True), (-0.009, 0.3, True), (-0.009, 0.1, False), (-0.011, 0.3, False)]
+)
+def test_too_few_lines_excuse_a_small_loss_that_chance_explains(lost: float, p_worse: float, excused: bool) -> None:
+    few = second(top5=difference(lost, lost - 0.02, p_worse=p_worse))
+    assert refused(few) == ([] if excused else ["top-5 is not worse than the champion's"])
+    said = decide_promotion(few, FLOOR).table()["in words"].str.cat()
+    assert ("too few to show" in said) == (lost < 0)
+
+
+def test_many_lines_excuse_no_loss_beyond_half_a_point() -> None:
+    many = second(top5=difference(-0.006, -0.008, p_worse=0.5))
+    assert refused(many) == ["top-5 is not worse than the champion's"]
 
 
 def test_approved_lines_stay_as_precise() -> None:

@@ -26,6 +26,7 @@ CATEGORICAL = ("unit", "root", "decision")
 NUMERICAL_METHOD, CATEGORICAL_METHOD = "wasserstein", "jensenshannon"
 DEFAULT_THRESHOLD = 0.1
 LEAST_VALUES = 5
+TABLE_COLUMNS = ("column", "method", "distance", "threshold", "beyond")
 DRAWN = 2_000  # lines on either side: more change neither picture nor distance
 
 
@@ -60,12 +61,16 @@ def evidently_report(
 ) -> tuple[bytes, pd.DataFrame]:
     """Return (the report as one HTML file that needs no network, a table: column, method, distance, threshold, beyond).
 
-    Takes seconds, most of them for the import of Evidently.
+    Takes seconds, most of them for the import of Evidently. Of a file with too few lines the report says only that:
+    Evidently divides by the number of columns it can compare.
     """
+    columns = [name for name in report_columns(described) if name in report_columns(reference.lines)]
+    if not columns:
+        said = f"<p>{len(described)} line(s) are too few to compare: no measure has {LEAST_VALUES} values.</p>"
+        return said.encode(), pd.DataFrame(columns=pd.Index(TABLE_COLUMNS))
     from evidently import DataDefinition, Dataset, Report
     from evidently.presets import DataDriftPreset
 
-    columns = [name for name in report_columns(described) if name in report_columns(reference.lines)]
     numerical, categorical = ([name for name in columns if name in some] for some in (NUMERICAL, CATEGORICAL))
     methods: dict[str, Any] = dict.fromkeys(numerical, NUMERICAL_METHOD) | dict.fromkeys(
         categorical, CATEGORICAL_METHOD
@@ -92,6 +97,6 @@ def evidently_report(
         for name in columns
         if name in values
     ]
-    table = pd.DataFrame(rows, columns=pd.Index(["column", "method", "distance", "threshold"]))
+    table = pd.DataFrame(rows, columns=pd.Index(TABLE_COLUMNS[:-1]))
     table["beyond"] = table["distance"] > table["threshold"]
     return ran.get_html_str(as_iframe=False).encode(), table

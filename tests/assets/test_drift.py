@@ -145,6 +145,16 @@ def test_a_vendors_usual_lines_pass_and_the_report_lies_in_the_lake(ready: Shop,
     assert read_signals(ready.lake) == []
 
 
+@pytest.mark.parametrize("count", [1, 4])
+def test_a_file_of_a_few_lines_is_too_small_to_compare_and_no_failure(
+    ready: Shop, instance: dg.DagsterInstance, count: int
+) -> None:
+    result = look(ready, instance, "new-vendor/few.csv", gibberish(count))
+    assert result.success
+    assert check(result).passed
+    assert b"too few to compare" in Path(metadata(result)["report"]).read_bytes()
+
+
 def test_a_file_that_drifted_fails_and_asks_for_a_retrain_once(ready: Shop, instance: dg.DagsterInstance) -> None:
     vendor, _ = past(ready)
     result = look(ready, instance, f"{vendor}/strange.csv", gibberish(80))

@@ -106,6 +106,18 @@ def shop(_shop: Shop, tmp_path: Path) -> Shop:
     return Shop(data, lake, _shop.products, _shop.version)
 
 
+@pytest.fixture(scope="session")
+def s3_url() -> Iterator[str]:
+    """An S3 server on the loopback interface, for a process of the tests; see `tests.s3` for what points at it."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
 @pytest.fixture
 def instance() -> Iterator[dg.DagsterInstance]:
     """A Dagster instance that is gone after the test."""

@@ -15,6 +15,7 @@ from resources import dbt as dbt_module
 from resources.dbt import Scratch, dbt_resource
 from resources.lake import Lake, TableIO
 from shelfwise.feedback import read_feedback
+from tests.s3 import point_at, remove
 
 STAGING = ("stg_products", "stg_mappings", "stg_feedback")
 MARTS = ("labelled_positives", "vendor_statistics")
@@ -171,29 +172,15 @@ def test_one_table_alone_reads_the_published_ones(run, materialized):
 
 
 @pytest.fixture
-def s3_lake(monkeypatch, tmp_path):
+def s3_lake(s3_url, monkeypatch, tmp_path):
     """The raw tables in a bucket of a local S3 server."""
-    import boto3
-    import s3fs
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    s3fs.S3FileSystem.clear_instance_cache()
-    client = boto3.client("s3")
-    client.create_bucket(Bucket="shelf")
+    client = point_at(s3_url, monkeypatch, "shelf")
     _write_raw(tmp_path / "raw", ["a", "b"])
     for path in (tmp_path / "raw" / "tables" / "raw").iterdir():
         client.upload_file(str(path), "shelf", f"lake/tables/raw/{path.name}")
     yield Lake(root="s3://shelf/lake")
-    s3fs.S3FileSystem.clear_instance_cache()
-    server.stop()
+    remove(client, "shelf")
 
 
 @pytest.mark.slow

@@ -8,17 +8,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import dagster as dg
 import numpy as np
 import pandas as pd
 import pytest
-import s3fs
-from moto.server import ThreadedMotoServer
 from pandas.testing import assert_frame_equal
 
 from resources.lake import Lake, ReferenceIO, TableIO
 from shelfwise.artifacts import exists
+from tests.s3 import point_at, remove
 
 FRAME = pd.DataFrame(
     {
@@ -33,32 +31,13 @@ FRAME = pd.DataFrame(
 FILES = dg.DynamicPartitionsDefinition(name="files")
 
 
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
 @pytest.fixture
-def bucket(endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    for name, value in {
-        "AWS_ENDPOINT_URL": endpoint,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "SHELFWISE_CACHE": str(tmp_path / "cache"),
-    }.items():
-        monkeypatch.setenv(name, value)
-    s3fs.S3FileSystem.clear_instance_cache()
-    client = boto3.client("s3", endpoint_url=endpoint)
+def bucket(s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setenv("SHELFWISE_CACHE", str(tmp_path / "cache"))
     name = f"lake-{time.monotonic_ns()}"
-    client.create_bucket(Bucket=name)
+    client = point_at(s3_url, monkeypatch, name)
     yield f"s3://{name}"
-    s3fs.S3FileSystem.clear_instance_cache()
+    remove(client, name)
 
 
 @pytest.fixture(params=["disk", "s3"])

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import dagster as dg
 import pandas as pd
 import pytest
-import s3fs
-from moto.server import ThreadedMotoServer
 
 from assets.catalog import data_directory, feedback, mappings, products
 from resources.lake import Lake, TableIO
 from resources.source import DataDirectory, Uploads
+from tests.s3 import point_at, remove
 
 PRODUCTS = b"product_id,title,price,category\n1,Soap 75 cl,2.50,Care > Soap\n2,=cmd|' /C calc'!A0,,\n"
 MAPPINGS = b"vendor_id,vendor_title,product_id\nv,SOAP 0.75L,1\n"
@@ -102,26 +99,12 @@ def materialize(url: str, lake: str, **options: object) -> dg.ExecuteInProcessRe
 
 
 @pytest.fixture
-def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    for name, value in {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }.items():
-        monkeypatch.setenv(name, value)
-    s3fs.S3FileSystem.clear_instance_cache()
-    client = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
-    client.create_bucket(Bucket="shop")
-    client.put_object(Bucket="shop", Key="d/products.csv", Body=PRODUCTS)
-    client.put_object(Bucket="shop", Key="d/mappings.csv", Body=MAPPINGS)
-    yield "s3://shop"
-    s3fs.S3FileSystem.clear_instance_cache()
-    server.stop()
+def s3(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    client = point_at(s3_url, monkeypatch, "source")
+    client.put_object(Bucket="source", Key="d/products.csv", Body=PRODUCTS)
+    client.put_object(Bucket="source", Key="d/mappings.csv", Body=MAPPINGS)
+    yield "s3://source"
+    remove(client, "source")
 
 
 def test_the_raw_tables_of_a_data_directory_on_s3_are_those_of_a_local_one(s3: str, tmp_path: Path) -> None:

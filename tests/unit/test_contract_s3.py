@@ -6,12 +6,10 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import pytest
 import s3fs
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.s3.models import s3_backends
-from moto.server import ThreadedMotoServer
 from upath import UPath
 
 from shelfwise.artifacts import atomic_create_json, exists, fetch, publish
@@ -31,33 +29,14 @@ from shelfwise.contract import (
 from shelfwise.contract import ledger as ledger_module
 from shelfwise.errors import InputError, Problem
 from shelfwise.feedback import read_feedback, read_inbox, record_feedback
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+from tests.s3 import point_at, remove
 
 
 @pytest.fixture
-def s3(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    s3fs.S3FileSystem.clear_instance_cache()
-    client = boto3.client("s3", endpoint_url=endpoint)
-    client.create_bucket(Bucket="shop")
+def s3(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
+    client = point_at(s3_url, monkeypatch, "shop")
     yield client
-    for page in client.get_paginator("list_objects_v2").paginate(Bucket="shop"):
-        if items := [{"Key": item["Key"]} for item in page.get("Contents", [])]:
-            client.delete_objects(Bucket="shop", Delete={"Objects": items})
-    client.delete_bucket(Bucket="shop")
-    s3fs.S3FileSystem.clear_instance_cache()
+    remove(client, "shop")
 
 
 def put(client: object, key: str, data: bytes = b"title\na\n") -> str:

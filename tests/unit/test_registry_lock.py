@@ -6,36 +6,21 @@ import threading
 import time
 from collections.abc import Iterator
 
-import boto3
 import pytest
-import s3fs
-from moto.server import ThreadedMotoServer
 from upath import UPath
 
 from shelfwise.artifacts import asked_anew
 from shelfwise.registry import Registry, RegistryError
 from shelfwise.registry.lock import KEPT, _Generation, locked
+from tests.s3 import point_at, remove
 
 
 @pytest.fixture(scope="module")
-def bucket() -> Iterator[UPath]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
+def bucket(s3_url: str) -> Iterator[UPath]:
     with pytest.MonkeyPatch.context() as patched:
-        for name, value in {
-            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_EC2_METADATA_DISABLED": "true",
-        }.items():
-            patched.setenv(name, value)
-        s3fs.S3FileSystem.clear_instance_cache()
-        boto3.client("s3").create_bucket(Bucket="locks")
+        client = point_at(s3_url, patched, "locks")
         yield UPath("s3://locks")
-    server.stop()
-    s3fs.S3FileSystem.clear_instance_cache()
+        remove(client, "locks")
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import boto3
 import fsspec.config
 import pytest
 import s3fs
-from moto.server import ThreadedMotoServer
 
 from shelfwise import artifacts
 from shelfwise.artifacts import exists, fetch, publish
@@ -19,40 +18,23 @@ from shelfwise.contract.decide import SensorState, decide
 from shelfwise.errors import InputError
 from shelfwise.feedback import read_feedback, record_feedback
 from tests.flaky import Flaky
-
-
-@pytest.fixture(scope="module")
-def store() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+from tests.s3 import point_at, remove
 
 
 @pytest.fixture
-def network(store: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flaky]:
+def network(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flaky]:
     """A bucket `shop` behind a proxy; the client's patience is cut to what a test can wait for."""
-    proxy = Flaky(store, seed=7)
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+    proxy = Flaky(s3_url, seed=7)
     shorter = {**artifacts._client, "read_timeout": 0.15}
     monkeypatch.setitem(fsspec.config.conf, "s3", {"config_kwargs": shorter})
     monkeypatch.setattr(s3fs.core.asyncio, "sleep", _at_once)
-    s3fs.S3FileSystem.clear_instance_cache()
-    client = boto3.client("s3", endpoint_url=store)
-    client.create_bucket(Bucket="shop")
-    proxy.client = client
+    point_at(proxy.url, monkeypatch)
+    proxy.client = boto3.client("s3", endpoint_url=s3_url)
+    proxy.client.create_bucket(Bucket="shop")
     yield proxy
     proxy.trouble = ""
     proxy.stop()
-    for item in client.list_objects_v2(Bucket="shop").get("Contents", []):
-        client.delete_object(Bucket="shop", Key=item["Key"])
-    client.delete_bucket(Bucket="shop")
-    s3fs.S3FileSystem.clear_instance_cache()
+    remove(proxy.client, "shop")
 
 
 async def _at_once(_seconds: float) -> None:

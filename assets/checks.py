@@ -101,6 +101,7 @@ def better_than_champion(
     if not decision.passes:
         versions = registry.open()
         versions.refuse(candidate_version(versions, matcher_evaluation), decision.summary)
+        versions.retain(TITLE_MATCHER)  # refused candidates are registered too
     return dg.AssetCheckResult(
         passed=decision.passes,
         description=decision.summary,

@@ -1,0 +1,1 @@
+"""Which category is it: classifiers over title, description and picture, their combination and evaluation."""

@@ -34,7 +34,7 @@ install: $(INSTALLED) ## create .venv and install the pinned packages
 home: $(INSTALLED)
 	@mkdir -p "$(DAGSTER_HOME)"
 	@if [ "$(DAGSTER_HOME)" = "$(OWN_HOME)" ] || [ ! -e "$(DAGSTER_HOME)/dagster.yaml" ]; then \
-		cp dagster.yaml "$(DAGSTER_HOME)/dagster.yaml"; fi
+		cat dagster.yaml $(if $(SHELFWISE_LOGS_BUCKET),deploy/compute_logs.yaml) > "$(DAGSTER_HOME)/dagster.yaml"; fi
 
 demo: home ## build the whole graph on the built-in catalog and match two vendor files
 	@$(BIN)/python -m orchestration.demo

@@ -18,7 +18,7 @@ def talkative() -> None:
 
     @dg.op
     def speak() -> None:
-        print("four bottles of gin")  # noqa: T201
+        print("four bottles of gin")
 
     speak()
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
@@ -65,6 +65,18 @@ class Settings(BaseSettings):
     believe_labels: bool = Field(
         default=False, description="past mappings are learnt from even where they contradict the champion in number"
     )
+    text_base: str = Field(default="", description="text classifier: model to fine-tune, id or path; own if empty")
+    text_config: str = Field(default="{}", description="JSON object that overrides fields of TextConfig")
+    image_base: str = Field(default="", description="image classifier: backbone, id or path; from scratch if empty")
+    image_config: str = Field(default="{}", description="JSON object that overrides fields of ImageConfig")
+    picture_side: int = Field(default=64, ge=16, le=512, description="pixels to which pictures are scaled")
+    text_floor: float = Field(default=0.75, ge=0, le=1, description="top-1 that the text classifier must reach")
+    image_floor: float = Field(default=0.20, ge=0, le=1, description="top-1 that the image classifier must reach")
+    assign_precision: float = Field(
+        default=0.95, gt=0, lt=1, description="share of categories assigned without a person that are to be right"
+    )
+    least_listings: int = Field(default=50, ge=10, description="labelled listings, or pictures, to train on at least")
+
     registry: str = Field(default="", description="MLflow's URI; a SQLite file in a local lake if empty")
     keep_versions: int = Field(
         default=10, ge=3, description="registered versions that are kept, champion and previous always"
@@ -98,12 +110,12 @@ class Settings(BaseSettings):
     upload_interval_seconds: int = Field(default=30, ge=1, description="how often the uploads sensor looks")
     upload_max_mb: int = Field(default=50, ge=1)
 
-    @field_validator("encoder_config")
+    @field_validator("encoder_config", "text_config", "image_config")
     @classmethod
-    def _json_object(cls, text: str) -> str:
+    def _json_object(cls, text: str, info: ValidationInfo) -> str:
         # Read here already, so that a slip of the pen does not wait for the training step to be found.
         if not isinstance(json.loads(text), dict):
-            raise ValueError("SHELFWISE_ENCODER_CONFIG must be a JSON object")
+            raise ValueError(f"SHELFWISE_{str(info.field_name).upper()} must be a JSON object")
         return text
 
     @model_validator(mode="after")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from resources.classification import ClassificationConfig
 from resources.dbt import dbt_resource
 from resources.lake import Lake, ReferenceIO, TableIO
 from resources.matching import MatchingConfig
@@ -54,6 +55,19 @@ def build_resources(settings: Settings) -> dict[str, dg.ConfigurableResource | d
             gate_floor_top1=settings.gate_floor_top1,
             gate_margin=settings.gate_margin,
             believe_labels=settings.believe_labels,
+        ),
+        "classification": ClassificationConfig(
+            split_seed=settings.split_seed,
+            text_base=settings.text_base,
+            text_config=settings.text_config,
+            image_base=settings.image_base,
+            image_config=settings.image_config,
+            picture_side=settings.picture_side,
+            text_floor=settings.text_floor,
+            image_floor=settings.image_floor,
+            gate_margin=settings.gate_margin,
+            assign_precision=settings.assign_precision,
+            least_listings=settings.least_listings,
         ),
         "monitoring": MonitoringConfig(
             audit_share=settings.audit_share,

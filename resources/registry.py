@@ -10,6 +10,7 @@ from upath import UPath
 from shelfwise.registry import SETTING, Registry, redacted
 
 TITLE_MATCHER = "title_matcher"
+TEXT_CLASSIFIER, IMAGE_CLASSIFIER, CATEGORY_ENSEMBLE = "text_classifier", "image_classifier", "category_ensemble"
 
 
 class ModelRegistry(dg.ConfigurableResource):

@@ -124,11 +124,11 @@ def _deal(parts: pd.Series, shares: tuple[float, float], offset: float) -> dict[
         wanted[0] = 1
     held = parts.dropna().astype(int)
     lacking = wanted - np.bincount(held, minlength=3)
-    dealt = {int(bundle): int(part) for bundle, part in held.items()}
-    for bundle in parts.index[parts.isna()]:
+    dealt: dict[int, int] = dict(zip(held.index.tolist(), held.tolist(), strict=True))
+    for bundle in parts.index[parts.isna()].tolist():
         part = int(lacking.argmax())
         lacking[part] -= 1
-        dealt[int(bundle)] = part
+        dealt[bundle] = part
     return dealt
 
 

@@ -31,11 +31,13 @@ from dagster_dbt.errors import DagsterDbtCliRuntimeError
 from filelock import FileLock
 from packaging import version
 
+from resources.dbt_run import PARSED
 from resources.lake import Lake
 from shelfwise.artifacts import atomic_write_bytes, content_id
 
 PROJECT_DIR = Path(__file__).resolve().parents[1] / "dbt_project"
 DBT = str(Path(sys.executable).with_name("dbt"))
+RUN = Path(__file__).with_name("dbt_run.py")
 STALE_SECONDS = 24 * 3600
 
 
@@ -67,7 +69,12 @@ def dbt_project() -> DbtProject:
 
 def dbt_resource() -> DbtCli:
     """Return the resource that assets know as `dbt`."""
-    return DbtCli(project_dir=str(PROJECT_DIR), profiles_dir=str(PROJECT_DIR), dbt_executable=DBT)
+    return DbtCli(
+        project_dir=str(PROJECT_DIR),
+        profiles_dir=str(PROJECT_DIR),
+        dbt_executable=sys.executable,
+        global_config_flags=["-P", str(RUN)],  # the folder of this file would hide the package dbt
+    )
 
 
 def parse(manifest_path: Path) -> None:
@@ -83,11 +90,13 @@ def parse(manifest_path: Path) -> None:
         )
         if done.returncode != 0:
             raise RuntimeError(f"dbt parse failed:\n{done.stdout}{done.stderr}")
+        # The manifest last: by its time it is told whether both are up to date.
+        os.replace(Path(target) / "partial_parse.msgpack", manifest_path.with_name(PARSED.name))
         os.replace(Path(target) / "manifest.json", manifest_path)
 
 
 def _is_outdated(manifest_path: Path) -> bool:
-    if not manifest_path.exists():
+    if not (manifest_path.exists() and manifest_path.with_name(PARSED.name).exists()):
         return True
     folders = [path for name in ("models", "macros", "tests") if (path := PROJECT_DIR / name).exists()]
     sources = [PROJECT_DIR / "dbt_project.yml", PROJECT_DIR / "profiles.yml"]
@@ -151,7 +160,7 @@ def build(context: dg.AssetExecutionContext, dbt: DbtCli, lake: Lake) -> Iterato
     Raises dagster's Failure, not to be retried, where a test failed, and dagster-dbt's error for any other reason.
     """
     scratch = Scratch.fresh(lake, context.run_id)
-    arguments = ["build", "--no-partial-parse", "--vars", scratch.variables(lake)]
+    arguments = ["build", "--vars", scratch.variables(lake)]
     invocation = dbt.cli(arguments, context=context, target_path=scratch.target)
     events, error = _exhaust(invocation.stream())
     yield from (event for event in events if not isinstance(event, dg.Output))

@@ -12,7 +12,9 @@ import pytest
 
 from assets.warehouse import warehouse
 from resources import dbt as dbt_module
+from resources import dbt_run
 from resources.dbt import Scratch, dbt_resource
+from resources.dbt_run import PARSED
 from resources.lake import Lake, TableIO
 from shelfwise.feedback import read_feedback
 from tests.s3 import point_at, remove
@@ -228,6 +230,7 @@ def test_manifest_is_made_when_missing_and_when_older_than_the_project(tmp_path,
         parsed.append(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("{}")
+        path.with_name(PARSED.name).write_bytes(b"")
 
     (tmp_path / "models").mkdir()
     for name in ("dbt_project.yml", "profiles.yml", "models/model.sql"):
@@ -240,10 +243,25 @@ def test_manifest_is_made_when_missing_and_when_older_than_the_project(tmp_path,
     assert parsed == [manifest]
     dbt_module.dbt_project()
     assert len(parsed) == 1
+    manifest.with_name(PARSED.name).unlink()
+    dbt_module.dbt_project()
+    assert len(parsed) == 2
     later = manifest.stat().st_mtime + 10
     os.utime(tmp_path / "models" / "model.sql", (later, later))
     dbt_module.dbt_project()
-    assert len(parsed) == 2
+    assert len(parsed) == 3
+
+
+def test_dbt_runs_on_the_parsed_project_and_parses_itself_where_that_is_of_no_use(tmp_path, monkeypatch):
+    dbt_module.dbt_project()
+    kept = dbt_run.parsed(PARSED)
+    assert "model.shelfwise.labelled_positives" in kept.nodes
+    damaged = tmp_path / "parsed.msgpack"
+    damaged.write_bytes(PARSED.read_bytes()[:1000])
+    assert dbt_run.parsed(damaged) is None
+    assert dbt_run.parsed(tmp_path / "missing") is None
+    monkeypatch.setattr("dbt.version.__version__", "0.0.1")
+    assert dbt_run.parsed(PARSED) is None
 
 
 def test_a_project_that_does_not_parse_says_why_and_keeps_the_old_manifest(tmp_path, monkeypatch):

@@ -56,6 +56,12 @@ SETTINGS = {
     "SHELFWISE_AUDIT_SHARE": "0.1",
     "SHELFWISE_FINE_TUNE_ANSWERS": "100000",  # the four-week retrain comes before there are as many
 }
+# What steps print is not kept: starting two processes per run to keep it takes longer than most of these steps.
+NO_COMPUTE_LOGS = """
+compute_logs:
+  module: dagster._core.storage.noop_compute_log_manager
+  class: NoOpComputeLogManager
+"""
 FOLLOWING = ("rematch_sensor",)
 
 
@@ -92,7 +98,7 @@ def _fresh(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "home").mkdir(parents=True)
     mark.touch()
-    shutil.copy(ROOT / "dagster.yaml", folder / "home" / "dagster.yaml")
+    (folder / "home" / "dagster.yaml").write_text((ROOT / "dagster.yaml").read_text() + NO_COMPUTE_LOGS)
     for name in [name for name in os.environ if name.startswith("SHELFWISE_")]:
         del os.environ[name]
     os.environ |= {

@@ -15,7 +15,7 @@ from assets.reports import comparison_metadata, evaluation_metadata, guarantee_m
 from resources.lake import Lake
 from resources.matching import MatchingConfig
 from resources.registry import TITLE_MATCHER, ModelRegistry
-from resources.trainer import EncoderTrainer
+from resources.trainer import Trainer
 from shelfwise.artifacts import content_id, exists, frame_id
 from shelfwise.matching import gate
 from shelfwise.registry import ModelVersion, Registry, RegistryError
@@ -148,7 +148,7 @@ def title_encoder(
     config: EncoderStart,
     training_pairs: pd.DataFrame,
     matching: MatchingConfig,
-    trainer: EncoderTrainer,
+    trainer: Trainer,
     registry: ModelRegistry,
     lake: Lake,
 ) -> dg.MaterializeResult[dict]:
@@ -170,7 +170,7 @@ def title_encoder(
         training_pairs.to_parquet(work / "pairs.parquet", index=False)
         (work / "config.json").write_text(encoder.to_json())
         files = {"pairs": work / "pairs.parquet", "config": work / "config.json", "out": work / "model"}
-        clock.add(trainer.train(context, **files, work=work / "checkpoints"))
+        clock.add(trainer.train(context, "shelfwise.matching.train", {**files, "work": work / "checkpoints"}))
         lake.publish("title_encoder", encoder_id, work / "model")
         lake.forget(work)
     directory = lake.fetch(str(location))

@@ -57,7 +57,7 @@ def _cpu_model() -> str:
 
 
 def _gpus() -> int:
-    from shelfwise.matching.train import gpu_count
+    from shelfwise.training.process import gpu_count
 
     return gpu_count()
 

@@ -1,4 +1,4 @@
-"""Encoder training as a Dagster Pipes process: the shell around `shelfwise.matching.train`.
+"""A training as a Dagster Pipes process: `python -m resources.pipes_entry MODULE ...`, the arguments are the module's.
 
 Started by Dagster, it sends progress to the run's log and the result as a message; started from a shell, it prints.
 Under torchrun every process comes through here, and the first one speaks for all.
@@ -6,25 +6,24 @@ Under torchrun every process comes through here, and the first one speaks for al
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
 
 from dagster_pipes import DAGSTER_PIPES_CONTEXT_ENV_VAR, open_dagster_pipes
 
-from shelfwise.matching import train
+from shelfwise.training import process
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Train with the arguments of `python -m shelfwise.matching.train`."""
-    if DAGSTER_PIPES_CONTEXT_ENV_VAR not in os.environ or os.environ.get("RANK", "0") != "0":
-        return train.main(argv)
-    parser = argparse.ArgumentParser(prog="python -m resources.pipes_entry")
-    train.add_arguments(parser)
-    arguments = parser.parse_args(argv)
+    """Train with the arguments of `python -m MODULE`."""
+    name, *rest = sys.argv[1:] if argv is None else argv
+    module = process.training_module(name)
+    if DAGSTER_PIPES_CONTEXT_ENV_VAR not in os.environ or not process.leads():
+        return process.main(module, name, rest)
+    arguments = process.parse(module, f"python -m resources.pipes_entry {name}", rest)
     with open_dagster_pipes() as context:
-        result = train.run(arguments, lambda event: context.log.info(event["message"]))
+        result = module.run(arguments, lambda event: context.log.info(event["message"]))
         context.report_custom_message(result)
     return 0
 

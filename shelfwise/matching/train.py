@@ -15,20 +15,15 @@ import argparse
 import dataclasses
 import importlib
 import json
-import os
-import shutil
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pandas as pd
 
-from shelfwise.artifacts import atomic_write_json, content_id, file_digest
+from shelfwise.artifacts import atomic_write_json
 from shelfwise.matching.training_data import (
     COLUMNS,
     RetrievalTask,
@@ -38,17 +33,20 @@ from shelfwise.matching.training_data import (
     validation_task,
 )
 from shelfwise.matching.training_models import build_model, vocabulary_size
+from shelfwise.training import process
+from shelfwise.training.curves import best_of, write_curve
+from shelfwise.training.process import Progress, Run, gpu_count, identity_of, world_size
+from shelfwise.training.settings import Settings
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-    from shelfwise.matching.training_loop import Reporter
+    from shelfwise.training.loop import Fit
 
 CODE_VERSION = "4"
-METRIC = "eval_mrr"
-
-Progress = Callable[[dict[str, Any]], None]
-
+METRIC = "mrr"
+MEASURES = {"top1": "top-1", "top5": "top-5", "mrr": "MRR"}
+LIBRARIES = ("torch", "transformers", "sentence-transformers", "tokenizers")
 
 LOSSES = ("ranking", "symmetric", "matryoshka", "contrastive")
 
@@ -94,12 +92,14 @@ _OWN: Any = None  # stands for the architecture's own default
 
 
 @dataclass(frozen=True)
-class EncoderConfig:
+class EncoderConfig(Settings):
     """What an encoder is and how it is trained.
 
     Settings left out take the default of the architecture, see `DEFAULTS`. A configuration never holds "auto": the
     architecture is decided when it is made, so what is written down and fingerprinted says what was trained.
     """
+
+    WHAT: ClassVar[str] = "encoder"
 
     architecture: str = "auto"
     """'static': the mean of one vector per word piece, trained in seconds on a CPU and the fastest to use. 'bert': a
@@ -172,38 +172,6 @@ class EncoderConfig:
             if getattr(self, name) < value:
                 raise ValueError(f"{name} must be at least {value}, not {getattr(self, name)}")
 
-    def to_json(self) -> str:
-        """Return the configuration as JSON; `from_json` reads it back."""
-        return json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True)
-
-    @classmethod
-    def from_json(cls, text: str) -> EncoderConfig:
-        """Read a configuration; what it does not state has its default. Raises ValueError on an unknown name."""
-        return cls.from_dict(json.loads(text))
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> EncoderConfig:
-        """Make a configuration of a dictionary. Raises ValueError on an unknown name."""
-        names = {field.name for field in dataclasses.fields(cls)}
-        unknown = sorted(set(values) - names)
-        if unknown:
-            raise ValueError(f"unknown encoder settings {unknown}; known are {sorted(names)}")
-        return cls(**values)
-
-    @classmethod
-    def from_settings(cls, values: dict[str, Any], settings: Iterable[str] = ()) -> EncoderConfig:
-        """Make a configuration of a dictionary and of settings "name=value" above it, values as JSON or text."""
-        values = dict(values)
-        for setting in settings:
-            name, separator, text = setting.partition("=")
-            if not separator:
-                raise ValueError(f"expected name=value, found {setting!r}")
-            try:
-                values[name] = json.loads(text)
-            except json.JSONDecodeError:
-                values[name] = text
-        return cls.from_dict(values)
-
 
 def going_on_from(base: Path | str, settings: dict[str, Any]) -> EncoderConfig:
     """Return the configuration of an incremental fine-tune: a trained encoder learns on, by `settings` as it was made
@@ -229,13 +197,7 @@ def fingerprint(pairs: pd.DataFrame, config: EncoderConfig, world_size: int = 1)
     """Return an id of everything that decides the weights: pairs, configuration, base model, library versions."""
     ordered = pairs[list(COLUMNS)].astype(str).sort_values("pair_id", kind="stable")
     rows = pd.util.hash_pandas_object(ordered, index=False).to_numpy().tobytes()
-    base: Any = config.base
-    if config.base and Path(config.base).is_dir():
-        files = sorted(path for path in Path(config.base).rglob("*") if path.is_file())
-        base = [(path.relative_to(config.base).as_posix(), file_digest(path)) for path in files]
-    settings = {name: value for name, value in dataclasses.asdict(config).items() if name != "base"}
-    libraries = [version(name) for name in ("torch", "transformers", "sentence-transformers", "tokenizers")]
-    return content_id(CODE_VERSION, rows, settings, base, libraries, world_size)
+    return identity_of(CODE_VERSION, rows, config.to_dict(), LIBRARIES, world_size)
 
 
 def train_encoder(
@@ -257,104 +219,36 @@ def train_encoder(
     labelled pairs a second, memory of a GPU.
     Raises ValueError where the pairs cannot be trained on and FloatingPointError where training diverges.
     """
-    began = time.monotonic()
-    _prepare_environment(config)
-    report = progress or (lambda event: None)
+    work = Run("encoder", progress)
+    process.prepare_environment(config.num_threads)
     check_columns(pairs)
     importlib.import_module("shelfwise.matching.training_loop")
-    imported = time.monotonic() - began
-    world_size = int(os.environ.get("WORLD_SIZE", "1"))
-    identity = fingerprint(pairs, config, world_size)
-    run_dir = Path(work_dir) / f"encoder-{identity}"
-    run_dir.mkdir(parents=True, exist_ok=True)
+    work.stage("start")
+    identity = fingerprint(pairs, config, world_size())
+    run_dir = work.open(work_dir, identity)
     rows = training_rows(pairs, config.negatives)
     task = validation_task(pairs, config.valid_lines, config.seed)
 
     model = build_model(config, rows, run_dir)
-    report({"event": "start", "message": _opening(model, rows, task, time.monotonic() - began)})
-    prepared = time.monotonic() - began - imported
-    curve, best_step, speed = _fit(model, config, rows, task, run_dir, report)
-    trained = time.monotonic() - began - imported - prepared
+    work.report({"event": "start", "message": _opening(model, rows, task, work.elapsed())})
+    work.stage("prepare")
+    fit = _fit(model, config, rows, task, run_dir, work.report)
+    work.stage("train")
 
-    metrics = _metrics(curve, best_step, rows, task, model, identity)
-    if int(os.environ.get("RANK", "0")) == 0:
-        _write(model, config, metrics, curve, Path(out_dir))
-        shutil.rmtree(run_dir, ignore_errors=True)
-    timing = {
-        "start_seconds": round(imported, 2),
-        "prepare_seconds": round(prepared, 2),
-        "train_seconds": round(trained, 2),
-        "total_seconds": round(time.monotonic() - began, 2),
-        **speed,
-    }
-    report(
-        {"event": "done", "metrics": metrics, **timing, "message": f"encoder written in {timing['total_seconds']} s"}
+    metrics = _metrics(fit, rows, task, model, identity)
+    return work.finish(
+        out_dir,
+        lambda directory: _write(model, config, metrics, fit, directory),
+        metrics,
+        fit.curve,
+        _speed(fit, rows.negatives.shape[1]),
     )
-    return {"metrics": metrics, "curve": curve, "timing": timing}
-
-
-def launch_command(module: str, arguments: Sequence[str], n_gpus: int) -> list[str]:
-    """Return the command that runs a training module: plain Python, or torchrun where there is more than one GPU."""
-    if n_gpus > 1:
-        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(n_gpus), "-m"]
-    else:
-        launcher = ["-m"]
-    return [sys.executable, *launcher, module, *arguments]
-
-
-def gpu_count() -> int:
-    """Return how many GPUs a child process would see, without importing torch. 0 where there is no driver."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return len([name for name in visible.split(",") if name.strip() not in ("", "-1")])
-    if shutil.which("nvidia-smi") is None:
-        return 0
-    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=False)
-    return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
-
-
-def last_whole_checkpoint(run_dir: Path) -> Path | None:
-    """Return the newest checkpoint that is whole, and remove those that are not.
-
-    A checkpoint is whole when the list of its files was written, which comes last, and every file has its listed size.
-    """
-    whole: dict[int, Path] = {}
-    for path in run_dir.glob("checkpoint-*"):
-        listing = path / "complete.json"
-        files = json.loads(listing.read_text()) if listing.exists() else None
-        if files and all((path / name).exists() and (path / name).stat().st_size == files[name] for name in files):
-            whole[int(path.name.rsplit("-", 1)[1])] = path
-        elif int(os.environ.get("RANK", "0")) == 0:
-            shutil.rmtree(path, ignore_errors=True)
-    return whole[max(whole)] if whole else None
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Train from the command line; print progress, and the metrics as one JSON object last."""
-    parser = argparse.ArgumentParser(prog="python -m shelfwise.matching.train", description=__doc__.splitlines()[0])
-    add_arguments(parser)
-    arguments = parser.parse_args(argv)
-    leads = int(os.environ.get("RANK", "0")) == 0
-
-    def show(event: dict[str, Any]) -> None:
-        if leads:
-            print(event["message"], flush=True)
-
-    result = run(arguments, show)
-    if leads:
-        print(json.dumps({**result["metrics"], **result["timing"]}, sort_keys=True), flush=True)
-    return 0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments that `run` reads."""
     parser.add_argument("--pairs", required=True, type=Path, help="Parquet table of training pairs")
-    parser.add_argument(
-        "--out", required=True, type=Path, help="directory to write the encoder to; replaced as a whole"
-    )
-    parser.add_argument("--work", required=True, type=Path, help="directory for checkpoints")
-    parser.add_argument("--config", type=Path, help="JSON file of encoder settings")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="one setting; may be repeated")
+    process.add_run_arguments(parser, "encoder")
 
 
 def run(arguments: argparse.Namespace, progress: Progress) -> dict[str, Any]:
@@ -364,20 +258,9 @@ def run(arguments: argparse.Namespace, progress: Progress) -> dict[str, Any]:
     return train_encoder(pd.read_parquet(arguments.pairs), config, arguments.out, arguments.work, progress)
 
 
-def _prepare_environment(config: EncoderConfig) -> None:
-    """Set what the libraries read at import time, and the number of threads."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    # OpenMP threads that spin while they wait made training many times slower on two cores that others used too.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    import torch
-
-    if config.num_threads:
-        torch.set_num_threads(config.num_threads)
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train from the command line; print progress, and the metrics as one JSON object last."""
+    return process.main(process.training_module(__name__), "shelfwise.matching.train", argv)
 
 
 def _fit(
@@ -387,101 +270,47 @@ def _fit(
     task: RetrievalTask | None,
     run_dir: Path,
     report: Progress,
-) -> tuple[list[dict[str, Any]], int, dict[str, float]]:
-    """Train the model in place, to its best validated weights. Returns the curve, the step of those weights, and what
-    `_speed` measured.
-    """
+) -> Fit:
+    """Train the model in place, to its best validated weights."""
+    import torch
     from datasets import Dataset
-    from transformers import PrinterCallback
-    from transformers.trainer_callback import TrainerState
+    from sentence_transformers import SentenceTransformerTrainingArguments
 
-    from shelfwise.matching import training_loop as loop
+    from shelfwise.matching import training_loop as parts
+    from shelfwise.training import loop
 
-    world_size = int(os.environ.get("WORLD_SIZE", "1"))
-    batch_size = min(config.batch_size, max(2, len(rows) // world_size))
-    steps_per_pass = max(1, len(rows) // (batch_size * world_size))
-    steps = config.epochs * steps_per_pass
-    steps = min(steps, config.max_steps) if config.max_steps else steps
-    passes = -(-(steps + 1) * batch_size * world_size // len(rows))
-    every = -(-steps // config.evaluations)
-    logged = max(1, every // 5)
-    every = -(-every // logged) * logged  # a checkpoint keeps no half of a logged loss
-    arguments = loop.training_arguments(
-        dataclasses.replace(config, batch_size=batch_size), run_dir, steps, every, logged, validates=task is not None
+    plan = loop.plan_of(config, len(rows))
+    mixed = torch.cuda.is_available() and config.architecture != "static"  # sums of vectors gain nothing by it
+    kind, decides = SentenceTransformerTrainingArguments, METRIC if task is not None else None
+    arguments = loop.training_arguments(kind, config, plan, run_dir, decides, mixed)
+    arguments.batch_sampler = lambda dataset, **_: parts.DistinctProductSampler(
+        rows, plan.batch_size, plan.passes, config.seed
     )
-    arguments.batch_sampler = lambda dataset, **_: loop.DistinctProductSampler(rows, batch_size, passes, config.seed)
-    reporter = loop.Reporter(METRIC, config.patience, batch_size * world_size, report)
-    labelled = config.loss == "contrastive"
-    collator: Any = loop.Collator(model, rows, config.augmentation, config.seed, labelled)
-    trainer = loop.Trainer(
+    collator: Any = parts.Collator(model, rows, config.augmentation, config.seed, config.loss == "contrastive")
+    trainer = parts.Trainer(
         model=model,
         args=arguments,
-        train_dataset=Dataset.from_dict({"row": range(passes * len(rows))}),
-        loss=loop.loss_of(model, config, gather=world_size > 1),
-        evaluator=loop.RetrievalEvaluator(task) if task is not None else None,
+        train_dataset=Dataset.from_dict({"row": range(plan.passes * len(rows))}),
+        loss=parts.loss_of(model, config, gather=world_size() > 1),
+        evaluator=parts.RetrievalEvaluator(task) if task is not None else None,
         data_collator=collator,
-        callbacks=[reporter],
     )
-    trainer.remove_callback(PrinterCallback)
-
-    checkpoint = last_whole_checkpoint(run_dir)
-    state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json")) if checkpoint else trainer.state
-    if checkpoint is not None:
-        report({"event": "resume", "step": state.global_step, "message": f"going on from step {state.global_step}"})
-    over = loop.patience_exhausted(state.log_history, METRIC, config.patience)
-    if state.global_step < steps and not over:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        state = trainer.state
-    best_step = state.best_global_step or state.global_step
-    loop.load_weights(model, run_dir / f"checkpoint-{best_step}")
-    model.eval()
-    return _curve(state.log_history), best_step, _speed(reporter, best_step, rows.negatives.shape[1])
+    reporter = loop.Reporter(tuple(MEASURES), METRIC, config.patience, plan.step_rows, report)
+    return loop.fit(trainer, reporter, run_dir, report)
 
 
-def _speed(reporter: Reporter, best_step: int, negatives: int) -> dict[str, float]:
-    """Return labelled pairs a second, the seconds until the kept weights, and the memory of a GPU, as far as this
-    process saw them: of a training that another process began, what came before is not in it.
-    """
-    import torch
-
-    found = {"best_seconds": round(reporter.seconds[best_step], 2)} if best_step in reporter.seconds else {}
-    if reporter.lines:
-        pairs = reporter.lines * (1 + negatives)
-        found["pairs_per_second"] = round(pairs / max(reporter.seconds.values()), 1)
-    if torch.cuda.is_available():
-        found["gpu_mb"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
-    return found
-
-
-def _curve(history: list[dict[str, float]]) -> list[dict[str, Any]]:
-    """Return loss and validation by step, without the timings that the trainer logs among them."""
-    points: dict[int, dict[str, Any]] = {}
-    for entry in history:
-        found = {
-            name: entry[key]
-            for name, key in (("loss", "loss"), ("top1", "eval_top1"), ("top5", "eval_top5"), ("mrr", "eval_mrr"))
-            if key in entry
-        }
-        if found:
-            points.setdefault(int(entry["step"]), {"step": int(entry["step"])}).update(found)
-    return [points[step] for step in sorted(points)]
+def _speed(fit: Fit, negatives: int) -> dict[str, float]:
+    """Return the loop's speed, with labelled pairs a second in place of lines."""
+    speed = dict(fit.speed)
+    lines = speed.pop("rows_per_second", None)
+    return speed if lines is None else {**speed, "pairs_per_second": round(lines * (1 + negatives), 1)}
 
 
 def _metrics(
-    curve: list[dict[str, Any]],
-    best_step: int,
-    rows: TrainingRows,
-    task: RetrievalTask | None,
-    model: SentenceTransformer,
-    identity: str,
+    fit: Fit, rows: TrainingRows, task: RetrievalTask | None, model: SentenceTransformer, identity: str
 ) -> dict[str, Any]:
-    best = next((point for point in curve if point["step"] == best_step), {})
-    losses = [point["loss"] for point in curve if "loss" in point]
     return {
-        **{f"valid_{name}": best[name] for name in ("top1", "top5", "mrr") if name in best},
-        "final_loss": losses[-1] if losses else None,
-        "steps": curve[-1]["step"] if curve else best_step,
-        "best_step": best_step,
+        **best_of(fit.curve, fit.best_step, MEASURES),
         "train_lines": len(rows),
         "train_titles": len(rows.titles),
         "valid_lines": len(task.lines) if task else 0,
@@ -494,29 +323,12 @@ def _metrics(
 
 
 def _write(
-    model: SentenceTransformer,
-    config: EncoderConfig,
-    metrics: dict[str, Any],
-    curve: list[dict[str, Any]],
-    out_dir: Path,
+    model: SentenceTransformer, config: EncoderConfig, metrics: dict[str, Any], fit: Fit, directory: Path
 ) -> None:
-    """Write the encoder beside its place and move it there, so that a kill leaves the old one, the new or none.
-
-    None where it strikes between the removal of the old one and the move; the checkpoints are still there then.
-    """
-    from shelfwise.matching.training_plots import plot_curve
-
-    staging = out_dir.with_name(f".{out_dir.name}.partial")
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
-    model.save_pretrained(str(staging), create_model_card=False)
-    (staging / "encoder_config.json").write_text(config.to_json() + "\n")
-    atomic_write_json(staging / "metrics.json", metrics)
-    frame = pd.DataFrame(curve).reindex(columns=["step", "loss", "top1", "top5", "mrr"])
-    frame.to_csv(staging / "curve.csv", index=False)
-    (staging / "curve.png").write_bytes(plot_curve(frame, metrics["best_step"]))
-    shutil.rmtree(out_dir, ignore_errors=True)
-    os.replace(staging, out_dir)
+    model.save_pretrained(str(directory), create_model_card=False)
+    (directory / "encoder_config.json").write_text(config.to_json() + "\n")
+    atomic_write_json(directory / "metrics.json", metrics)
+    write_curve(directory, fit.curve, MEASURES, "right product among all of the split", fit.best_step)
 
 
 def _opening(model: SentenceTransformer, rows: TrainingRows, task: RetrievalTask | None, seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""The torch side of training: what `shelfwise.matching.train` plugs into sentence-transformers' trainer.
+"""The torch side of training an encoder: what `shelfwise.matching.train` plugs into sentence-transformers' trainer.
 
 This module is imported by the training process only, and only after the settings that the libraries read at import
 time are in place, so it may import them at its head.
@@ -6,22 +6,16 @@ time are in place, so it may import them at its head.
 
 from __future__ import annotations
 
-import math
-import os
 import random
-import time
 from collections.abc import Callable, Iterator
 from itertools import accumulate, chain
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch  # noqa: TID253
-from safetensors.torch import load_model, save_model
 from sentence_transformers import (  # noqa: TID253
     SentenceTransformer,
     SentenceTransformerTrainer,
-    SentenceTransformerTrainingArguments,
 )
 from sentence_transformers.base.evaluation import BaseEvaluator  # noqa: TID253
 from sentence_transformers.base.sampler import DefaultBatchSampler  # noqa: TID253
@@ -30,17 +24,11 @@ from sentence_transformers.sentence_transformer.losses import (  # noqa: TID253
     MultipleNegativesRankingLoss,
     OnlineContrastiveLoss,
 )
-from transformers import TrainerCallback  # noqa: TID253
 
-from shelfwise.artifacts import atomic_write_json
 from shelfwise.matching.encoder import encode_ids, pad
 from shelfwise.matching.training_data import RetrievalTask, TrainingRows, augment
 from shelfwise.matching.training_models import is_static
-
-COMPLETE = "complete.json"
-WEIGHTS = "model.safetensors"
-
-Progress = Callable[[dict[str, Any]], None]
+from shelfwise.training.loop import WholeCheckpoints
 
 
 class DistinctProductSampler(DefaultBatchSampler):
@@ -200,134 +188,11 @@ def retrieval_metrics(lines: np.ndarray, titles: np.ndarray, answers: np.ndarray
     }
 
 
-class Reporter(TrainerCallback):
-    """Reports progress, stops when validation no longer improves, and marks checkpoints that are whole."""
-
-    def __init__(self, metric: str, patience: int, batch_size: int, progress: Progress):
-        self._metric, self._patience, self._batch_size, self._progress = metric, patience, batch_size, progress
-        self._began, self._first_step = 0.0, 0
-        self.seconds: dict[int, float] = {}
-        """Seconds since the beginning of this run by the step of each checkpoint."""
-        self.lines = 0
-        """Lines that this run has trained on."""
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._began, self._first_step = time.monotonic(), state.global_step
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
-        if not logs or "loss" not in logs:
-            return
-        if not math.isfinite(logs["loss"]):
-            raise FloatingPointError(f"the loss is {logs['loss']} at step {state.global_step}: lower the learning rate")
-        elapsed = max(time.monotonic() - self._began, 1e-9)
-        rate = (state.global_step - self._first_step) / elapsed
-        event = {
-            "event": "step",
-            "step": state.global_step,
-            "steps": state.max_steps,
-            "loss": round(logs["loss"], 5),
-            "samples_per_second": round(rate * self._batch_size, 1),
-            "eta_seconds": round((state.max_steps - state.global_step) / rate, 1),
-        }
-        event["message"] = (
-            f"step {event['step']}/{event['steps']} loss {event['loss']:.4f} "
-            f"{event['samples_per_second']:.0f} samples/s, {event['eta_seconds']:.0f} s left"
-        )
-        self._report(state, event)
-
-    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        metrics = kwargs["metrics"]
-        found = {name: metrics[f"eval_{name}"] for name in ("top1", "top5", "mrr")}
-        listed = ", ".join(f"{name} {value:.4f}" for name, value in found.items())
-        self._report(
-            state,
-            {"event": "validation", "step": state.global_step, **found, "message": f"validation: {listed}"},
-        )
-        if patience_exhausted(state.log_history, self._metric, self._patience):
-            control.should_training_stop = True
-
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.barrier()  # the other processes write their random states too
-        self.seconds[state.global_step] = time.monotonic() - self._began
-        self.lines = (state.global_step - self._first_step) * self._batch_size
-        if state.is_world_process_zero:
-            mark_complete(Path(args.output_dir) / f"checkpoint-{state.global_step}")
-
-    def _report(self, state: Any, event: dict[str, Any]) -> None:
-        if state.is_world_process_zero:
-            self._progress(event)
-
-
-class Trainer(SentenceTransformerTrainer):
-    """The trainer without model cards, with checkpoints that hold the weights and nothing that can be rebuilt."""
+class Trainer(WholeCheckpoints, SentenceTransformerTrainer):
+    """The trainer without model cards, which name the machine and the time and would make equal trainings differ."""
 
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
-        """Model cards name the machine and the time and would make equal trainings differ."""
-
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        target = Path(output_dir or str(self.args.output_dir))
-        target.mkdir(parents=True, exist_ok=True)
-        save_model(self.model, str(target / WEIGHTS))
-
-    def _load_from_checkpoint(self, checkpoint_path: str) -> None:
-        load_weights(self.model, Path(checkpoint_path))
-
-
-def load_weights(model: SentenceTransformer, checkpoint: Path) -> None:
-    """Load a checkpoint's weights, all of them. Raises RuntimeError where names or shapes differ."""
-    load_model(model, str(checkpoint / WEIGHTS), strict=True)
-
-
-def patience_exhausted(history: list[dict[str, float]], metric: str, patience: int) -> bool:
-    """Whether the last `patience` validations brought nothing above the best before them. 0 never stops."""
-    values = [entry[metric] for entry in history if metric in entry]
-    return bool(patience) and len(values) > patience and max(values[-patience:]) <= max(values[:-patience])
-
-
-def mark_complete(checkpoint: Path) -> None:
-    """Write the list of a checkpoint's files and sizes, last of all: without it the checkpoint is not used."""
-    files = {path.name: path.stat().st_size for path in sorted(checkpoint.iterdir()) if path.name != COMPLETE}
-    atomic_write_json(checkpoint / COMPLETE, files)
-
-
-def training_arguments(
-    config: Any, directory: Path, steps: int, every: int, logged: int, validates: bool
-) -> SentenceTransformerTrainingArguments:
-    """Return the trainer's settings. Everything that phones home or names the machine is off."""
-    cuda = torch.cuda.is_available()
-    mixed = cuda and config.architecture != "static"  # sums of vectors gain nothing by it
-    bf16 = mixed and (config.precision == "bf16" or (config.precision == "auto" and torch.cuda.is_bf16_supported()))
-    fp16 = mixed and not bf16 and config.precision in ("auto", "fp16")
-    return SentenceTransformerTrainingArguments(
-        output_dir=str(directory),
-        max_steps=steps,
-        per_device_train_batch_size=config.batch_size,
-        learning_rate=config.learning_rate,
-        weight_decay=config.weight_decay,
-        warmup_steps=round(config.warmup_share * steps),
-        lr_scheduler_type=config.schedule,
-        max_grad_norm=1.0,
-        seed=config.seed,
-        bf16=bf16,
-        fp16=fp16,
-        use_cpu=not cuda,
-        ddp_backend=("nccl" if cuda else "gloo") if "WORLD_SIZE" in os.environ else None,
-        ddp_find_unused_parameters=True,  # the pooler of a BERT has no part in mean pooling
-        eval_strategy="steps" if validates else "no",
-        eval_steps=every,
-        save_strategy="steps",
-        save_steps=every,
-        save_total_limit=2,
-        load_best_model_at_end=False,
-        metric_for_best_model="mrr" if validates else None,
-        greater_is_better=True,
-        logging_steps=logged,
-        logging_nan_inf_filter=False,
-        disable_tqdm=True,
-        report_to=[],
-        dataloader_pin_memory=cuda,
-    )
+        """Add none."""
 
 
 def loss_of(model: SentenceTransformer, config: Any, gather: bool) -> torch.nn.Module:

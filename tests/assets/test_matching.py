@@ -6,6 +6,7 @@ import functools
 import json
 import operator
 import shutil
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from assets.evaluation import champion_evaluation
 from resources.lake import Lake, ReferenceIO, TableIO
 from resources.matching import MatchingConfig
 from resources.registry import ModelRegistry
-from resources.trainer import EncoderTrainer
+from resources.trainer import Trainer
 from shelfwise.artifacts import exists, publish
 from shelfwise.matching.gate import SIMPLE_BASELINES
 from shelfwise.registry import CHALLENGER, PREVIOUS, ModelVersion, Registry
@@ -41,16 +42,21 @@ PAIRS = [assets.split_parts, assets.training_pairs]
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
-class StubTrainer(EncoderTrainer):
+class StubTrainer(Trainer):
     """Stands for the training process: writes the files of an encoder, and fails while `work/fail` says so."""
 
     log: str
 
-    def train(self, context: Any, *, pairs: Path, config: Path, out: Path, work: Path) -> float:
+    def train(self, context: Any, module: str, files: Mapping[str, Path]) -> float:
+        pairs, config, out, work = (files[name] for name in ("pairs", "config", "out", "work"))
         work.mkdir(parents=True, exist_ok=True)
         checkpoints = len(list(work.iterdir()))
         with Path(self.log).open("a") as log:
-            log.write(json.dumps({"rows": len(pd.read_parquet(pairs)), "checkpoints": checkpoints, **_json(config)}))
+            log.write(
+                json.dumps(
+                    {"rows": len(pd.read_parquet(pairs)), "checkpoints": checkpoints, "module": module, **_json(config)}
+                )
+            )
             log.write("\n")
         (work / f"checkpoint-{checkpoints}").write_text("weights")
         if Path(self.log).with_suffix(".fail").exists():
@@ -176,6 +182,7 @@ def test_the_same_pairs_and_settings_are_trained_once(paired: Shop, trainer: Stu
     assert (first["trained_now"], second["trained_now"]) == (True, False)
     assert first["location"] == second["location"]
     assert len(trainer.runs()) == 1
+    assert trainer.runs()[0]["module"] == "shelfwise.matching.train"
     assert trainer.runs()[0]["rows"] == len(pd.read_parquet(paired.table("matching", "training_pairs")))
     assert (first["valid_mrr"], first["steps"]) == (0.5, 7.0)
     assert (first["domain_seconds"], second["domain_seconds"]) == (pytest.approx(1.5), 0.0)

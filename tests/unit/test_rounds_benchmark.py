@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import pictures, report, rounds
 from benchmarks.rounds import NEVER, Plan, deal, difference, lowered, make_plan
-from resources.trainer import EncoderTrainer
+from resources.trainer import InProcessTrainer
 from shelfwise.text import normalise
 
 
@@ -186,23 +186,14 @@ def test_after_a_refusal_stands_the_former_champion_with_the_names_it_has_learnt
 # ---- the loop itself -------------------------------------------------------------------------------------------------
 
 
-class TrainerInProcess(EncoderTrainer):
-    """Trains here: a process for each of three trainings would take longer than all the rest."""
-
-    def train(self, context, *, pairs, config, out, work):
-        from shelfwise.matching.train import EncoderConfig, train_encoder
-
-        train_encoder(pd.read_parquet(pairs), EncoderConfig.from_dict(json.loads(config.read_text())), out, work)
-        return 0.1
-
-
 def test_it_runs_and_its_section_can_be_rendered(offers, tmp_path, capsys, monkeypatch):
     """One round through the graph: answers become labelled lines and names, and nothing measured is among them."""
     from orchestration.settings import load_settings
 
     small = {"architecture": "static", "hidden_size": 32, "vocab_size": 800, "max_steps": 20, "num_threads": 1}
     monkeypatch.setenv("SHELFWISE_ENCODER_CONFIG", json.dumps(small))
-    monkeypatch.setattr("resources.build.SubprocessTrainer", TrainerInProcess)
+    # A process for each of three trainings would take longer than all the rest.
+    monkeypatch.setattr("resources.build.SubprocessTrainer", InProcessTrainer)
     monkeypatch.setenv("SHELFWISE_GATE_FLOOR_TOP1", "0.1")
     load_settings.cache_clear()
     offers.to_csv(tmp_path / "offers.csv", index=False)

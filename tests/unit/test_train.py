@@ -18,10 +18,12 @@ import pytest
 
 from shelfwise.matching import train
 from shelfwise.matching.encoder import TitleEncoder, why_not_static
-from shelfwise.matching.train import EncoderConfig, fingerprint, going_on_from, last_whole_checkpoint, train_encoder
+from shelfwise.matching.train import EncoderConfig, fingerprint, going_on_from, train_encoder
 from shelfwise.matching.training_data import TrainingRows, augment, training_rows, validation_task
 from shelfwise.matching.training_models import train_vocabulary
 from shelfwise.text import normalise
+from shelfwise.training import process
+from shelfwise.training.checkpoints import last_whole_checkpoint, mark_complete
 
 TINY = EncoderConfig(
     architecture="bert",
@@ -338,7 +340,7 @@ def test_a_catalog_without_validation_lines_is_trained_to_the_end(pairs: pd.Data
 
 
 def test_patience() -> None:
-    from shelfwise.matching.training_loop import patience_exhausted
+    from shelfwise.training.loop import patience_exhausted
 
     history = [{"eval_mrr": value} for value in (0.1, 0.5, 0.4, 0.5)] + [{"loss": 1.0}]
     assert patience_exhausted(history, "eval_mrr", 2)
@@ -388,17 +390,18 @@ CHILD = """
 import json, os, signal, sys
 import pandas as pd
 from shelfwise.matching import train
+from shelfwise.training import process
 pairs, config, out, work = sys.argv[1:]
-train._prepare_environment(train.EncoderConfig(num_threads=1))
-from shelfwise.matching import training_loop
-whole, calls = training_loop.mark_complete, []
+process.prepare_environment(1)
+from shelfwise.training import loop
+whole, calls = loop.mark_complete, []
 def killed_while_saving(checkpoint):
     calls.append(checkpoint)
     if len(calls) == 3:
         (checkpoint / "optimizer.pt").write_bytes(b"half")
         os.kill(os.getpid(), signal.SIGKILL)
     whole(checkpoint)
-training_loop.mark_complete = killed_while_saving
+loop.mark_complete = killed_while_saving
 train.train_encoder(pd.read_parquet(pairs), train.EncoderConfig.from_json(open(config).read()), out, work)
 """
 
@@ -487,8 +490,6 @@ def test_fingerprint_says_which_architecture_was_trained(pairs: pd.DataFrame, mo
 
 
 def test_checkpoints_cut_short_are_removed(tmp_path: Path) -> None:
-    from shelfwise.matching.training_loop import mark_complete
-
     for step, size in ((5, 10), (10, 10), (15, 10)):
         path = tmp_path / f"checkpoint-{step}"
         path.mkdir()
@@ -583,16 +584,16 @@ def test_pipes_shell_works_without_dagster(
     (tmp_path / "config.json").write_text(TINY.to_json())
     arguments = ["--pairs", "pairs.parquet", "--out", "out", "--work", "work", "--config", "config.json"]
     arguments = [str(tmp_path / a) if not a.startswith("--") else a for a in arguments]
-    assert pipes_entry.main([*arguments, "--set", "max_steps=2"]) == 0
+    assert pipes_entry.main(["shelfwise.matching.train", *arguments, "--set", "max_steps=2"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["steps"] == 2
     assert (tmp_path / "out" / "metrics.json").exists()
 
 
 def test_launch_command_uses_torchrun_for_more_than_one_gpu() -> None:
-    one = train.launch_command("shelfwise.matching.train", ["--out", "x"], 1)
+    one = process.launch_command("shelfwise.matching.train", ["--out", "x"], 1)
     assert one == [sys.executable, "-m", "shelfwise.matching.train", "--out", "x"]
-    assert train.launch_command("m", [], 0) == [sys.executable, "-m", "m"]
-    four = train.launch_command("shelfwise.matching.train", ["--out", "x"], 4)
+    assert process.launch_command("m", [], 0) == [sys.executable, "-m", "m"]
+    four = process.launch_command("shelfwise.matching.train", ["--out", "x"], 4)
     assert four[1:3] == ["-m", "torch.distributed.run"]
     assert four[four.index("--nproc_per_node") + 1] == "4"
     assert four[-3:] == ["shelfwise.matching.train", "--out", "x"]
@@ -600,9 +601,9 @@ def test_launch_command_uses_torchrun_for_more_than_one_gpu() -> None:
 
 def test_gpu_count_reads_what_is_visible(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,2")
-    assert train.gpu_count() == 2
+    assert process.gpu_count() == 2
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert train.gpu_count() == 0
+    assert process.gpu_count() == 0
 
 
 @pytest.mark.slow
@@ -611,7 +612,7 @@ def test_two_processes_train_one_model(pairs: pd.DataFrame, tmp_path: Path) -> N
     (tmp_path / "config.json").write_text(TINY.to_json())
     paths = {"--pairs": "pairs.parquet", "--out": "out", "--work": "work", "--config": "config.json"}
     arguments = [part for name, path in paths.items() for part in (name, str(tmp_path / path))]
-    command = train.launch_command("shelfwise.matching.train", [*arguments, "--set", "batch_size=8"], 2)
+    command = process.launch_command("shelfwise.matching.train", [*arguments, "--set", "batch_size=8"], 2)
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -4,13 +4,14 @@
 | --- | --- | --- |
 | `products` | product_id, title, brand?, category?, description?, price?, size?, image? | product_id |
 | `mappings` | vendor_id, vendor_title, product_id, mapping_id? | mapping_id |
-| `listings` | listing_id, title, category, description?, image? | listing_id |
+| `listings` | listing_id, title, category, description?, image?, seller_id? | listing_id |
 | `interactions` | session_id, product_id, event, timestamp, user_id? | none |
 | `feedback` | vendor_id, vendor_title, product_id, answered_at, answered_by?, rejected_product_ids? | feedback_id? |
 | uploads | title, sku?, brand?, description?, price?, product_id? (the truth, for benchmarks) | none |
 
 Only `products` has to be there. In feedback a blank product_id says that the line matches nothing, and the rejected ids
-are a list, in CSV written "a|b". What a reader meets, and what it does:
+are a list, in CSV written "a|b". A listing with several right categories has them in one cell, "A > B | A > C". What a
+reader meets, and what it does:
 
 | Found | Tables | Uploads |
 | --- | --- | --- |
@@ -26,7 +27,8 @@ are a list, in CSV written "a|b". What a reader meets, and what it does:
 | whole number as id (JSON, Parquet) | read as text (repair) |  |
 | time without zone | read as UTC (repair) |  |
 | id over 200 characters, title or brand over 2,000, description over 100,000 | error naming the row | same |
-| blank id or title | error naming the row | up to 5 % of rows left out (repair), else error |
+| category path with a blank level, or a blank one among several | error naming the row |  |
+| blank id or title, listing without a category | error naming the row | up to 5 % of rows left out (repair), else error |
 | rows with one id: identical | one is kept (repair) | lines may repeat |
 | rows with one id: different | error naming both rows |  |
 | mapping to an unknown product | set aside (repair); over 20 %: error |  |
@@ -73,6 +75,7 @@ KINDS = {
     "title": ("text", "str"),
     "text": ("text", "str"),
     "category": ("text", "str"),
+    "categories": ("text", "str"),
     "price": ("a number", "float64"),
     "time": ("a time such as 2026-01-31T12:00:00Z", "datetime64[us, UTC]"),
     "ids": ("a list of ids", "object"),
@@ -133,6 +136,7 @@ _DESCRIPTION = ColumnSpec("description", "text", "longer text", limit=MAX_TEXT)
 _PRICE = ColumnSpec("price", "price", "price, in whatever currency the catalog uses")
 _IMAGE = ColumnSpec("image", "text", "path or URL of a picture")
 _CATEGORY = 'category path, "A > B > C"'
+_CATEGORIES = 'category path, "A > B > C"; several right ones as "A > B | A > C"'
 
 TABLES: dict[str, TableSpec] = {
     table.name: table
@@ -170,8 +174,9 @@ TABLES: dict[str, TableSpec] = {
                 _id("listing_id", "the listing's id"),
                 _title("title", "the listing's title"),
                 _DESCRIPTION,
-                ColumnSpec("category", "category", _CATEGORY, required=True, nullable=False),
-                _IMAGE,
+                ColumnSpec("category", "categories", _CATEGORIES, required=True, nullable=False, limit=MAX_TEXT),
+                ColumnSpec("image", "text", "file of the picture in the data directory; else images/<listing_id>.jpg"),
+                _id("seller_id", "who listed it and chose the category", required=False, nullable=True),
             ),
             key="listing_id",
         ),
@@ -223,13 +228,17 @@ def schema(name: str) -> pandera.pandas.DataFrameSchema:
     columns = {}
     for column in TABLES[name].columns:
         checks = []
-        if column.kind in ("id", "title", "text", "category"):
+        if column.kind in ("id", "title", "text", "category", "categories"):
             checks.append(
                 pandera.Check.str_length(max_value=column.limit, error=f"at most {column.limit:,} characters")
             )
-        if column.kind == "category":
+        if column.kind in ("category", "categories"):
             checks.append(
                 pandera.Check(_no_blank_level, ignore_na=True, error='levels "A > B > C" none of which is blank')
+            )
+        if column.kind == "categories":
+            checks.append(
+                pandera.Check(_no_blank_among_several, ignore_na=True, error='paths "A > B | C" none of which is blank')
             )
         if column.kind == "price":
             checks.append(pandera.Check.in_range(0, 1e12, error="a price of zero or more"))
@@ -246,6 +255,10 @@ def schema(name: str) -> pandera.pandas.DataFrameSchema:
 
 def _no_blank_level(values: pd.Series) -> pd.Series:
     return ~values.str.contains(r"^\s*>|>\s*>|>\s*$", regex=True)
+
+
+def _no_blank_among_several(values: pd.Series) -> pd.Series:
+    return ~values.str.contains(r"^\s*\||\|\s*$|\s\|\s+\||>\s*\||\|\s*>", regex=True)
 
 
 def validate(frame: pd.DataFrame, name: str, file: str, rows: np.ndarray) -> None:

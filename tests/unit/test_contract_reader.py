@@ -151,6 +151,45 @@ def test_bad_csv_tables_are_refused(tmp_path: Path, text: str, parts: list[str])
         assert part in message
 
 
+LISTINGS = "listing_id,title,category"
+BAD_LISTINGS: dict[str, tuple[str, list[str]]] = {
+    "no category column": ("listing_id,title,class\n1,a,b\n", ["column 'category'", "did you mean 'category'"]),
+    "no category": (f"{LISTINGS}\n1,a,A > B\n2,b,\n", ["row 3", "column 'category'", "a value", "none"]),
+    "a hole in the path": (f"{LISTINGS}\n1,a,A\n2,b,A >  > C\n", ["row 3", "column 'category'", "levels"]),
+    "a hole among several": (f"{LISTINGS}\n1,a,A | B\n2,b,A |  | C\n", ["row 3", "column 'category'", "paths", "A |"]),
+    "nothing after the bar": (f"{LISTINGS}\n1,a,A |\n", ["row 2", "column 'category'", "paths"]),
+    "a path that ends at the bar": (f"{LISTINGS}\n1,a,A > | B\n", ["row 2", "column 'category'", "paths"]),
+    "blank title": (f"{LISTINGS}\n1, ,A\n", ["row 2", "column 'title'", "a value"]),
+    "long seller": (f"{LISTINGS},seller_id\n1,a,A,{'s' * 201}\n", ["row 2", "column 'seller_id'", "at most 200"]),
+    "one id twice": (f"{LISTINGS}\n1,a,A\n1,a,B\n", ["row 3", "'1' also in row 2", "another category"]),
+    "renamed optional": (f"{LISTINGS},seller\n1,a,A,s\n", ["'seller': did you mean 'seller_id'"]),
+}
+
+
+@pytest.mark.parametrize(("text", "parts"), BAD_LISTINGS.values(), ids=BAD_LISTINGS.keys())
+def test_bad_listings_are_refused(tmp_path: Path, text: str, parts: list[str]) -> None:
+    (tmp_path / "listings.csv").write_text(text)
+    message = refused(tmp_path, "listings")
+    for part in ["listings.csv", "expected", *parts]:
+        assert part in message
+
+
+def test_listings_have_one_or_several_categories_and_maybe_a_seller(tmp_path: Path) -> None:
+    text = f"{LISTINGS},seller_id,image\n1,a,A > B | C,s1,images/x.png\n2,b,Nuts|Bolts,,\n"
+    (tmp_path / "listings.csv").write_text(text)
+    read = read_table(tmp_path, "listings")
+    assert read.frame["category"].tolist() == ["A > B | C", "Nuts|Bolts"]
+    assert read.frame["seller_id"].tolist()[0] == "s1"
+    assert read.frame[["seller_id", "image", "description"]].iloc[1].isna().all()
+    assert not read.repairs
+    (tmp_path / "listings.csv").write_text(f"{LISTINGS}\n")
+    assert read_table(tmp_path, "listings").frame.empty
+    (tmp_path / "listings.csv").unlink()
+    nothing = read_table(tmp_path, "listings")
+    assert (nothing.present, nothing.source) == (False, "no listings table was given")
+    assert list(nothing.frame) == TABLES["listings"].names
+
+
 def _json(**values: object) -> str:
     return json.dumps({"product_id": "1", "title": "a", **values})
 

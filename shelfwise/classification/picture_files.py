@@ -1,4 +1,4 @@
-"""The picture files of a data directory, on a local disk or in an object store: which listing has which, and their bytes.
+"""Picture files of a data directory, on a local disk or in an object store: which listing has which, and their bytes.
 
 A listing's picture is what its column `image` names below `images/` ("images/a/1.jpg", or "a/1.jpg"), else
 `images/<listing_id>.jpg` (or .jpeg, .png, .webp, .gif, .bmp). Nothing outside `images/` is read and no URL is fetched:
@@ -76,7 +76,7 @@ def _by_id(listing_id: str, files: dict[str, tuple[int, str]]) -> str | None:
 
 
 def _listed(root: UPath) -> dict[str, tuple[int, str]]:
-    """Return path below the data directory -> (size, stamp) of every file below its `images/`; none where it has none."""
+    """Return path -> (size, stamp) of every file below `images/`; none where there is no such folder."""
     try:
         if is_local(root):
             return {f"{FOLDER}/{name}": told for name, told in _walk(Path(str(root)) / FOLDER, "")}

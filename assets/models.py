@@ -1,0 +1,124 @@
+"""How a model comes to be, whatever it models: trained once, published whole, promoted only through its gate."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from assets.common import clock_metadata, float_metadata, picture, table
+from resources.lake import Lake
+from resources.trainer import Trainer
+from shelfwise.artifacts import exists
+from shelfwise.registry import ModelVersion, Registry, RegistryError
+from shelfwise.timing import DomainClock
+
+
+def publish_once(lake: Lake, kind: str, artifact_id: str, write: Callable[[Path], None]) -> tuple[str, bool]:
+    """Publish what `write` puts into a directory, unless it was made before; return (location, made now)."""
+    location = lake.artifact_path(kind, artifact_id)
+    if exists(location):
+        return str(location), False
+    with tempfile.TemporaryDirectory() as scratch:
+        write(Path(scratch))
+        return lake.publish(kind, artifact_id, Path(scratch)), True
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model: where it lies, what its training measured, whether it was trained now, and how long."""
+
+    location: str
+    directory: Path
+    metrics: Mapping[str, Any]
+    now: bool
+    clock: DomainClock
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What the UI shows of a training: its numbers, its curve, and whether it was done now."""
+        numbers = {name: value for name, value in self.metrics.items() if isinstance(value, int | float)}
+        words = {name: value for name, value in self.metrics.items() if isinstance(value, str) and len(value) < 500}
+        curve = self.directory / "curve.png"
+        return {
+            **words,
+            **float_metadata({name: value for name, value in numbers.items() if value == value}),
+            **({"curve": picture(curve.read_bytes(), "loss and validation")} if curve.exists() else {}),
+            "trained_now": self.now,
+            "location": dg.MetadataValue.path(self.location),
+            **clock_metadata(self.clock),
+        }
+
+
+def train_once(
+    context: dg.AssetExecutionContext,
+    trainer: Trainer,
+    lake: Lake,
+    module: str,
+    model: tuple[str, str],
+    write: Callable[[Path], Mapping[str, Path]],
+) -> Trained:
+    """Train a model in a process of its own, unless it was trained before: the same inputs have the same content id.
+
+    `module`: the training's module. `model`: kind of artifact and content id. `write`: puts the inputs into a directory
+    and returns them by the names of the module's arguments. A training that was killed goes on where it was.
+    """
+    kind, model_id = model
+    location = lake.artifact_path(kind, model_id)
+    clock, reused = DomainClock(), exists(location)
+    if not reused:
+        work = lake.work_directory(kind, model_id)
+        files = {**write(work), "out": work / "model", "work": work / "checkpoints"}
+        clock.add(trainer.train(context, module, files))
+        lake.publish(kind, model_id, work / "model")
+        lake.forget(work)
+    directory = lake.fetch(str(location))
+    metrics = json.loads((directory / "metrics.json").read_text())
+    return Trained(str(location), directory, metrics, not reused, clock)
+
+
+def refuse(versions: Registry, version: ModelVersion, reason: str) -> None:
+    """Record that the gate refused a candidate; refused ones are registered too, so old ones go."""
+    versions.refuse(version, reason)
+    versions.retain(version.model)
+
+
+def promote(
+    versions: Registry, version: ModelVersion, decision: Any, compared_with: int | None, lake: Lake
+) -> dg.MaterializeResult[dict]:
+    """Make a candidate champion where its gate lets it pass, and return what its champion asset returns.
+
+    `decision`: of the gate, which is asked again here, so that it also holds when the asset runs on its own.
+    `compared_with`: the number of the champion that the evaluation is about: where another is champion by now, the
+    evaluation is old and says nothing about it. Raises Failure, not to be retried, where nothing may be promoted.
+    """
+    gate = table(decision.table(), width=400)
+    if not decision.passes:
+        versions.refuse(version, decision.summary)
+        raise dg.Failure(decision.summary, metadata={"gate": gate}, allow_retries=False)
+    try:
+        versions.promote(version, expected=compared_with, reason=decision.summary)
+    except RegistryError as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
+    deleted = versions.retain(version.model)
+    removed = versions.discard_artifacts(version.model, lake.path / "artifacts")
+    metadata = {
+        "version": version.label,
+        "decision": decision.summary,
+        **float_metadata({"number": version.version, "top1": version.metrics["top1"]}),
+        "gate": gate,
+        "versions_deleted": [one.label for one in deleted],
+        "artifacts_deleted": removed,
+    }
+    value = {"version": version.label, "location": version.artifact, "id": version.artifact_id}
+    return dg.MaterializeResult(value=value, metadata=metadata, data_version=dg.DataVersion(version.artifact_id))
+
+
+def missing(why: str, **more: Any) -> dg.MaterializeResult[dict]:
+    """Return the result of an asset for which there is nothing to do: it says why, and whoever reads it goes on."""
+    return dg.MaterializeResult(value={"missing": why, **more}, metadata={"skipped": why})

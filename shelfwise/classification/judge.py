@@ -1,0 +1,149 @@
+"""Any classifier on the held-out listings: one that reads, one that looks, or both combined, candidate or champion.
+
+All are measured on the same listings, over the same classes: those that either knows and those that the listings have.
+A class that a classifier does not know has no probability there, and a listing of that class counts as wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from shelfwise.classification.ensemble import align
+from shelfwise.classification.listings import class_counts, evaluation_lines, labels_of, picture_rows
+from shelfwise.classification.model import CategoryModel, image_probabilities, text_probabilities
+from shelfwise.classification.taxonomy import Taxonomy
+
+if TYPE_CHECKING:
+    from shelfwise.classification.evaluate import Evaluation
+    from shelfwise.classification.pictures import Pictures
+
+TEXT, IMAGE, ENSEMBLE = "text", "image", "ensemble"
+NEIGHBOURS, THUMBNAIL, MOST_NEIGHBOURS = 5, 16, 5_000
+Says = Callable[[pd.DataFrame, "Pictures | None", Taxonomy], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A classifier ready to be asked: its classes, what it says of listings [n, classes of a taxonomy], the model."""
+
+    classes: tuple[str, ...]
+    says: Says
+    model: Any
+
+
+def load(kind: str, directory: Path) -> Judged:
+    """Load a classifier of a kind. Raises FileNotFoundError or ValueError where this code cannot read it."""
+    if kind == TEXT:
+        from shelfwise.classification.text import TextClassifier
+
+        text = TextClassifier.load(directory)
+        return Judged(tuple(text.classes), lambda rows, _, tree: text_probabilities(text, rows, tree), text)
+    if kind == IMAGE:
+        from shelfwise.classification.image import ImageClassifier
+
+        image = ImageClassifier.load(directory)
+
+        def look(rows: pd.DataFrame, pictures: Pictures | None, tree: Taxonomy) -> np.ndarray:
+            assert pictures is not None
+            return image_probabilities(image, rows["listing_id"], pictures, tree)
+
+        return Judged(tuple(image.classes), look, image)
+    both = CategoryModel.load(directory)
+
+    def combine(rows: pd.DataFrame, pictures: Pictures | None, tree: Taxonomy) -> np.ndarray:
+        return align(both.probabilities(rows, pictures), both.classes, tree.classes)
+
+    return Judged(both.classes, combine, both)
+
+
+def held_out(kind: str, listings: pd.DataFrame, pictures: Pictures | None) -> pd.DataFrame:
+    """Return the listings (with `split`) on which a kind of classifier is measured: those of test, and for one that
+    looks, those of them that have a picture.
+    """
+    test = listings[listings["split"] == "test"]
+    return (with_picture(test, pictures) if kind == IMAGE else test).reset_index(drop=True)
+
+
+def with_picture(listings: pd.DataFrame, pictures: Pictures | None) -> pd.DataFrame:
+    """Return the listings that have a readable picture."""
+    known = [] if pictures is None else pictures.listing_ids
+    return listings[picture_rows(listings["listing_id"], known) >= 0].reset_index(drop=True)
+
+
+def classes_of(test: pd.DataFrame, *judged: Judged) -> Taxonomy:
+    """Return the taxonomy of all classes that the listings have or one of the classifiers knows."""
+    return Taxonomy.of([*labels_of(test), *[list(one.classes) for one in judged]])
+
+
+def judge(
+    kind: str,
+    one: Judged,
+    listings: pd.DataFrame,
+    pictures: Pictures | None,
+    taxonomy: Taxonomy,
+    seed: int,
+    beside: bool = True,
+) -> Evaluation:
+    """Evaluate a classifier on the held-out ones of `listings` (with `split`); `beside`: simple baselines too."""
+    from shelfwise.classification.evaluate import evaluate
+
+    test = held_out(kind, listings, pictures)
+    p = one.says(test, pictures, taxonomy)
+    known = [] if pictures is None else pictures.listing_ids
+    lines = evaluation_lines(test, picture_rows(test["listing_id"], known) >= 0)
+    train = listings[listings["split"] == "train"]
+    counts = class_counts(with_picture(train, pictures) if kind == IMAGE else train, taxonomy)
+    baselines = _baselines(kind, one, train, test, pictures, taxonomy) if beside else {}
+    if kind == ENSEMBLE and hasattr(one.model, "decisions"):
+        lines["decision"] = one.model.decisions(p, taxonomy)
+    truth = taxonomy.truths(labels_of(test))
+    return evaluate(p, truth, taxonomy, lines, baselines, seed, counts)
+
+
+def _baselines(
+    kind: str, one: Judged, train: pd.DataFrame, test: pd.DataFrame, pictures: Pictures | None, taxonomy: Taxonomy
+) -> dict[str, np.ndarray]:
+    """What is simpler than the classifier, by name: the linear model on n-grams, neighbours by pixels, one modality."""
+    if kind == IMAGE and pictures is not None:
+        return {"neighbours": neighbours(with_picture(train, pictures), test, pictures, taxonomy)}
+    if kind == ENSEMBLE:
+        text, image = one.model.parts(test, pictures)
+        found = {TEXT: text, IMAGE: image}
+        return {name: align(p, one.classes, taxonomy.classes) for name, p in found.items() if p is not None}
+    if kind == TEXT and hasattr(one.model, "linear_probabilities"):
+        texts = test["title"].tolist(), test["description"].tolist()
+        return {"ngrams": align(one.model.linear_probabilities(*texts), one.classes, taxonomy.classes)}
+    return {}
+
+
+def neighbours(train: pd.DataFrame, test: pd.DataFrame, pictures: Pictures, taxonomy: Taxonomy) -> np.ndarray:
+    """Return the categories of the five nearest training pictures by their pixels (16 by 16), float32 [n, classes].
+
+    At most five thousand training pictures are searched, spread evenly over them.
+    """
+    from sklearn.neighbors import NearestNeighbors
+
+    step = max(1, -(-len(train) // MOST_NEIGHBOURS))
+    train = train.iloc[::step]
+    index = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(train))).fit(_thumbnails(train, pictures))
+    nearest = index.kneighbors(_thumbnails(test, pictures), return_distance=False)
+    classes = taxonomy.index([many[0] if len(many) else None for many in labels_of(train)])
+    out = np.zeros((len(test), len(taxonomy)), np.float32)
+    for column in range(nearest.shape[1]):
+        # The nearest counts a little more, so that one vote each is no tie.
+        out[np.arange(len(test)), classes[nearest[:, column]]] += 1 + 0.01 * (NEIGHBOURS - column)
+    return out / out.sum(axis=1, keepdims=True)
+
+
+def _thumbnails(listings: pd.DataFrame, pictures: Pictures) -> np.ndarray:
+    rows = picture_rows(listings["listing_id"], pictures.listing_ids)
+    side = pictures.pixels.shape[1]
+    at = (np.arange(THUMBNAIL) * side // THUMBNAIL) if side >= THUMBNAIL else np.arange(side)
+    small = np.asarray(pictures.pixels[rows])[:, at][:, :, at]
+    return small.reshape(len(rows), -1).astype(np.float32) / 255

@@ -1,0 +1,134 @@
+"""A category model: a text classifier, an image classifier and what combines them, in one directory.
+
+    model = CategoryModel.load(directory)
+    p = model.probabilities(titles, descriptions, pixels)
+
+The directory is whole in itself: `text/` and `image/` are copies of the champions it was fitted with, `combiner/` is
+what weighs them. So a version that comes back by a rollback finds the very classifiers it was measured with, whatever
+became of them in between. Either of the two may be missing, and so may the title or the picture of a listing.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from shelfwise.artifacts import atomic_write_json
+from shelfwise.classification.ensemble import Ensemble, align
+from shelfwise.classification.listings import picture_rows
+from shelfwise.classification.taxonomy import Taxonomy
+
+if TYPE_CHECKING:
+    from shelfwise.classification.image import ImageClassifier
+    from shelfwise.classification.pictures import Pictures
+    from shelfwise.classification.text import TextClassifier
+
+TEXT, IMAGE, COMBINER, ABOUT = "text", "image", "combiner", "model.json"
+AT_ONCE = 4096  # pictures whose pixels are in memory together
+
+
+def text_probabilities(model: TextClassifier, listings: pd.DataFrame, taxonomy: Taxonomy) -> np.ndarray:
+    """Return what a text classifier says of listings (title, description), float32 [n, classes of the taxonomy]; rows
+    of NaN where a listing has neither.
+    """
+    titles, descriptions = _texts(listings, "title"), _texts(listings, "description")
+    blank = np.array([not (title or text) for title, text in zip(titles, descriptions, strict=True)], bool)
+    out = np.full((len(listings), len(taxonomy)), np.nan, np.float32)
+    rows = np.flatnonzero(~blank)
+    if len(rows):
+        p = model.probabilities([titles[i] for i in rows], [descriptions[i] for i in rows])
+        out[rows] = align(p, model.classes, taxonomy.classes)
+    return out
+
+
+def image_probabilities(
+    model: ImageClassifier, listing_ids: pd.Series, pictures: Pictures, taxonomy: Taxonomy
+) -> np.ndarray:
+    """Return what an image classifier says of listings, float32 [n, classes of the taxonomy]; rows of NaN where a
+    listing has no picture.
+    """
+    place = picture_rows(listing_ids, pictures.listing_ids)
+    out = np.full((len(listing_ids), len(taxonomy)), np.nan, np.float32)
+    rows = np.flatnonzero(place >= 0)
+    for start in range(0, len(rows), AT_ONCE):
+        some = rows[start : start + AT_ONCE]
+        pixels = np.asarray(pictures.pixels[place[some]])
+        out[some] = align(model.probabilities(pixels), model.classes, taxonomy.classes)
+    return out
+
+
+def _texts(listings: pd.DataFrame, column: str) -> list[str | None]:
+    if column not in listings:
+        return [None] * len(listings)
+    return [one if isinstance(one, str) and one.strip() else None for one in listings[column].tolist()]
+
+
+@dataclass
+class CategoryModel:
+    """What says the category of a listing in production."""
+
+    taxonomy: Taxonomy
+    combiner: Ensemble
+    text: TextClassifier | None
+    image: ImageClassifier | None
+    about: dict[str, Any]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.taxonomy.classes
+
+    @staticmethod
+    def assemble(
+        directory: Path, taxonomy: Taxonomy, combiner: Ensemble, text: Path | None, image: Path | None, about: dict
+    ) -> None:
+        """Write a model's directory: copies of the classifiers' directories and the combiner."""
+        for name, source in ((TEXT, text), (IMAGE, image)):
+            if source is not None:
+                shutil.copytree(source, directory / name, ignore=shutil.ignore_patterns("manifest.json"))
+        combiner.save(directory / COMBINER)
+        (directory / "taxonomy.json").write_text(taxonomy.to_json())
+        atomic_write_json(directory / ABOUT, about)
+
+    @classmethod
+    def load(cls, directory: Path | str) -> CategoryModel:
+        """Read a model. Raises FileNotFoundError where the directory holds none."""
+        directory = Path(directory)
+        text = image = None
+        if (directory / TEXT).is_dir():
+            from shelfwise.classification.text import TextClassifier
+
+            text = TextClassifier.load(directory / TEXT)
+        if (directory / IMAGE).is_dir():
+            from shelfwise.classification.image import ImageClassifier
+
+            image = ImageClassifier.load(directory / IMAGE)
+        return cls(
+            taxonomy=Taxonomy.from_json((directory / "taxonomy.json").read_text()),
+            combiner=Ensemble.load(directory / COMBINER),
+            text=text,
+            image=image,
+            about=json.loads((directory / ABOUT).read_text()),
+        )
+
+    def probabilities(self, listings: pd.DataFrame, pictures: Pictures | None = None) -> np.ndarray:
+        """Return calibrated probabilities, float32 [n, classes], of listings (title, description; listing_id where
+        there are pictures). Of a listing that has neither text nor picture nothing is known: its row is the classes' shares.
+        """
+        return self.combiner.probabilities(*self.parts(listings, pictures))
+
+    def parts(
+        self, listings: pd.DataFrame, pictures: Pictures | None = None
+    ) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Return what text and image classifier say apart, either None where there is no such classifier."""
+        text = image = None
+        if self.text is not None:
+            text = text_probabilities(self.text, listings, self.taxonomy)
+        if self.image is not None and pictures is not None:
+            image = image_probabilities(self.image, listings["listing_id"], pictures, self.taxonomy)
+        return text, image

@@ -18,9 +18,10 @@ def train(trainer: Trainer, folder: Path, module: str = MODULE) -> tuple[dg.Exec
     seconds: list[float] = []
 
     @dg.asset
-    def trained(context: dg.AssetExecutionContext) -> None:
+    def trained(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         files = {"rows": folder / "rows.txt", "out": folder / "out"}
         seconds.append(trainer.train(context, module, files))
+        return dg.MaterializeResult()
 
     return dg.materialize([trained], raise_on_error=False), seconds
 

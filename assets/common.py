@@ -13,6 +13,7 @@ from shelfwise.timing import DomainClock
 
 DATA_TEAM = ["team:data"]
 MATCHING_TEAM = ["team:matching"]
+CATALOG_TEAM = ["team:catalog"]
 
 
 def table_metadata(frame: pd.DataFrame, clock: DomainClock | None = None) -> dict[str, Any]:

@@ -118,7 +118,8 @@ class CategoryModel:
 
     def probabilities(self, listings: pd.DataFrame, pictures: Pictures | None = None) -> np.ndarray:
         """Return calibrated probabilities, float32 [n, classes], of listings (title, description; listing_id where
-        there are pictures). Of a listing that has neither text nor picture nothing is known: its row is the classes' shares.
+        there are pictures). Of one that has neither text nor picture nothing is known: its row is how often each class
+        occurs.
         """
         return self.combiner.probabilities(*self.parts(listings, pictures))
 

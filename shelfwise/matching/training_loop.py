@@ -188,7 +188,7 @@ def retrieval_metrics(lines: np.ndarray, titles: np.ndarray, answers: np.ndarray
     }
 
 
-class Trainer(WholeCheckpoints, SentenceTransformerTrainer):  # ty: ignore[incompatible-method-override] - names differ
+class Trainer(WholeCheckpoints, SentenceTransformerTrainer):  # ty: ignore[lost-keyword-for-regular-parameter]
     """The trainer without model cards, which name the machine and the time and would make equal trainings differ."""
 
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:

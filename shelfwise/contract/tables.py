@@ -28,7 +28,8 @@ reader meets, and what it does:
 | time without zone | read as UTC (repair) |  |
 | id over 200 characters, title or brand over 2,000, description over 100,000 | error naming the row | same |
 | category path with a blank level, or a blank one among several | error naming the row |  |
-| blank id or title, listing without a category | error naming the row | up to 5 % of rows left out (repair), else error |
+| blank id or title | error naming the row | up to 5 % of rows left out (repair), else error |
+| listing without a category | error naming the row |  |
 | rows with one id: identical | one is kept (repair) | lines may repeat |
 | rows with one id: different | error naming both rows |  |
 | mapping to an unknown product | set aside (repair); over 20 %: error |  |

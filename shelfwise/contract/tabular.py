@@ -246,7 +246,8 @@ _OTHER_NAMES = {
     "product_id": ("id", "sku", "product", "productid", "item_id", "item_number", "master_id"),
     "vendor_id": ("vendor", "supplier", "supplier_id", "seller", "shop", "merchant"),
     "category": ("category_label", "category_name", "class", "label"),
-    "listing_id": ("id",), "seller_id": ("seller", "vendor_id", "merchant", "shop"), "session_id": ("session", "order_id", "invoice"),
+    "seller_id": ("seller", "vendor_id", "merchant", "shop"),
+    "listing_id": ("id",), "session_id": ("session", "order_id", "invoice"),
     "timestamp": ("time", "date", "created_at"),
     "event": ("type", "action", "event_type"), "answered_at": ("time", "date", "timestamp"),
 }  # fmt: skip

@@ -348,40 +348,48 @@ def _reduced(parents: Mapping[str, set[str]]) -> dict[str, list[str]]:
 
 
 def simulation_picture(story: Story, planted: Sequence[tuple[int, str]]) -> bytes:
-    """Draw a simulated year: top-1 of each week's files and of four weeks together, what was settled without a person,
-    and above it promotions, refusals, rollbacks and signals; `planted` events (week, name) are named below.
+    """Draw a simulated year, three rows over the same weeks: promotions, refusals, rollbacks and signals; top-1 of each
+    week's files and of four weeks together; what was settled without a person. `planted` events (week, name) are named
+    in the last.
     """
     from shelfwise.simulation import PROMOTED, REFUSED, RETRAIN, ROLLED_BACK, SIGNAL, trend
 
-    figure, axes = _figure(10.5, 5.2)
-    axis = axes[0, 0]
+    figure, axes = _figure(10.5, 6.2, rows=3)
+    what, accuracy, settled = axes[:, 0]
+    grid = what.get_subplotspec().get_gridspec()
+    grid.set_height_ratios([1.1, 2.2, 2.0])
+    marks = (
+        (RETRAIN, "o", ACCENT, "retrain before its time"),
+        (SIGNAL, "d", INK, "drift or fall noticed"),
+        (ROLLED_BACK, "v", WARN, "rolled back"),
+        (REFUSED, "x", BAD, "candidate refused"),
+        (PROMOTED, "^", GOOD, "candidate promoted"),
+    )
+    for place, (kind, marker, colour, _) in enumerate(marks):
+        weeks = [one.week for one in story.of(kind)]
+        what.plot(weeks, [place] * len(weeks), marker, color=colour, linestyle="none")
+    what.set(ylim=(-0.6, len(marks) - 0.4))
+    what.set_yticks(range(len(marks)), [label for *_, label in marks])
+    what.set_title("A simulated year: files of vendors, answers of people, retrains, refusals and a rollback")
     seen = [one for one in story.weeks if one.top1 is not None]
-    axis.plot([one.week for one in seen], [one.top1 for one in seen], ".", color=MUTED, label="top-1 of a week's files")
-    line = trend(story.weeks)
-    axis.plot(
+    weeks, line = [one.week for one in seen], trend(story.weeks)
+    accuracy.plot(weeks, [one.top1 for one in seen], ".", color=MUTED, label="a week's files")
+    accuracy.plot(
         [week for week, _ in line], [top1 for _, top1 in line], color=ACCENT, linewidth=2, label="over four weeks"
     )
-    axis.plot(
-        [one.week for one in seen], [one.settled for one in seen], color=GOOD, linewidth=1, label="approved and right"
-    )
-    marks = (
-        (PROMOTED, "^", GOOD),
-        (REFUSED, "x", BAD),
-        (ROLLED_BACK, "v", WARN),
-        (SIGNAL, "d", INK),
-        (RETRAIN, "o", ACCENT),
-    )
-    for place, (kind, marker, colour) in enumerate(marks):
-        weeks = [one.week for one in story.of(kind)]
-        label = {ROLLED_BACK: "rolled back", SIGNAL: "drift or fall noticed", RETRAIN: "retrain before its time"}.get(
-            kind, kind
-        )
-        axis.plot(weeks, [1.04 + 0.03 * place] * len(weeks), marker, color=colour, label=label, linestyle="none")
+    accuracy.set_ylabel("top-1 of lines\nwith a product", fontsize=8)
+    accuracy.legend(fontsize=7, loc="lower right", ncols=2)
+    settled.plot(weeks, [one.settled for one in seen], color=GOOD, linewidth=1.5)
+    highest = max([0.2, *(one.settled for one in seen if one.settled is not None)])
+    settled.set_ylim(-0.02, 2.8 * highest)  # the names of the events stand above the line
+    settled.set_ylabel("approved alone,\nand right", fontsize=8)
+    settled.set_xlabel("week")
+    for axis in axes.flat:
+        axis.set_xlim(-1, max(52, len(story.weeks)))
+        for week, _ in planted:
+            axis.axvline(week, color=MUTED, linewidth=0.6, linestyle=":")
     for week, name in planted:
-        axis.axvline(week, color=MUTED, linewidth=0.6, linestyle=":")
-        axis.annotate(name, (week, 0.02), rotation=90, fontsize=7, color=INK, ha="right", va="bottom")
-    axis.set(xlabel="week", ylabel="share of lines with a product", ylim=(0, 1.2), xlim=(-1, max(52, len(story.weeks))))
-    axis.set_title("A simulated year: files of vendors, answers of people, retrains, refusals and a rollback")
-    axis.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1.0])
-    axis.legend(fontsize=7, loc="lower right", ncols=2, framealpha=0.9)
+        settled.annotate(name, (week, 2.75 * highest), rotation=90, fontsize=7, color=INK, ha="right", va="top")
+    for axis in (what, accuracy):
+        axis.tick_params(labelbottom=False)
     return _png(figure)

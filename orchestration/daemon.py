@@ -20,6 +20,7 @@ from dagster._core.definitions.automation_tick_evaluation_context import Automat
 from dagster._core.definitions.run_request import AddDynamicPartitionsRequest
 from dagster._core.storage.tags import (
     AUTOMATION_CONDITION_TAG,
+    PARENT_RUN_ID_TAG,
     PARTITION_NAME_TAG,
     RUN_KEY_TAG,
     SCHEDULE_NAME_TAG,
@@ -190,6 +191,17 @@ class Daemon:
     ) -> RunOutcome:
         """Execute a job as a person who starts it would."""
         return self._run(dg.RunRequest(job_name=job, run_config=config or {}), dict(tags or {}), job)
+
+    def retry(self, run: dg.DagsterRun) -> RunOutcome:
+        """Execute again a run whose process died, as Dagster's run retries do (`run_retries` in dagster.yaml)."""
+        own = {name: value for name, value in run.tags.items() if not name.startswith(".dagster")}
+        request = dg.RunRequest(
+            job_name=run.job_name,
+            run_config=run.run_config,
+            partition_key=own.get(PARTITION_NAME_TAG),
+            asset_selection=sorted(run.asset_selection or (), key=str),
+        )
+        return self._run(request, {**own, PARENT_RUN_ID_TAG: run.run_id}, run.job_name)
 
     def cursor(self, name: str) -> str | None:
         """The cursor that a sensor left here."""

@@ -9,7 +9,7 @@ from resources.lake import Lake
 from resources.matching import MatchingConfig
 from resources.registry import TITLE_MATCHER, ModelRegistry
 from shelfwise.errors import InputError
-from shelfwise.matching.gate import decide_promotion
+from shelfwise.promotion.gate import decide_promotion
 from shelfwise.timing import DomainClock
 
 INDEX, NAMES = dg.AssetKey(["matching", "catalog_index"]), dg.AssetKey(["matching", "product_names"])
@@ -97,7 +97,7 @@ def better_than_champion(
     matcher_evaluation: dict, matching: MatchingConfig, registry: ModelRegistry
 ) -> dg.AssetCheckResult:
     """Decide whether the candidate may be promoted, and say why; a refusal goes into the registry's history."""
-    decision = decide_promotion(matcher_evaluation, matching.gate_floor_top1, matching.gate_margin)
+    decision = decide_promotion(matcher_evaluation, matching.rules())
     if not decision.passes:
         versions = registry.open()
         versions.refuse(candidate_version(versions, matcher_evaluation), decision.summary)

@@ -31,10 +31,10 @@ def champion_evaluation(
     """The champion on today's labelled lines of vendors and products it was not trained on, in today's catalog. Its
     numbers are plotted over time; beside them stand those with which it was accepted.
     """
-    from shelfwise.matching.compare import by_source, lines_never_seen, read_trained_on
     from shelfwise.matching.evaluate import evaluate
     from shelfwise.matching.index import CatalogIndex
     from shelfwise.matching.matcher import Matcher
+    from shelfwise.matching.promotion import by_source, lines_never_seen, read_trained_on
     from shelfwise.plots import accuracy_picture
 
     version, policy = registry.open().champion(TITLE_MATCHER), matching.decisions()

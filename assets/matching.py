@@ -17,7 +17,7 @@ from resources.matching import MatchingConfig
 from resources.registry import TITLE_MATCHER, ModelRegistry
 from resources.trainer import Trainer
 from shelfwise.artifacts import content_id, exists, frame_id
-from shelfwise.matching import gate
+from shelfwise.promotion.gate import decide_promotion, rolled_back_at
 from shelfwise.registry import ModelVersion, Registry, RegistryError
 from shelfwise.timing import DomainClock
 
@@ -320,11 +320,11 @@ def matcher(
     """The candidate matcher: encoder, n-gram weights, a listwise scorer over the best candidates, its calibration and
     the thresholds it can prove, fitted on the vendors and products the encoder has not seen.
     """
-    from shelfwise.matching.compare import TRAINED_ON, trained_on
     from shelfwise.matching.features import FEATURE_NAMES
     from shelfwise.matching.guarantee import Guarantee, Sample
     from shelfwise.matching.index import CatalogIndex
     from shelfwise.matching.matcher import Matcher
+    from shelfwise.matching.promotion import TRAINED_ON, trained_on
 
     clock = DomainClock()
     lines, policy = _positives_of(training_pairs, "valid"), matching.decisions()
@@ -371,9 +371,9 @@ def _beside(
     """Return what the evaluation stores about the champion: its metrics on the lines that the candidate's `result` is
     about, and the comparison line by line. `index`: makes the champion's index, given the champion.
     """
-    from shelfwise.matching.compare import compare, read_trained_on
     from shelfwise.matching.evaluate import evaluate
     from shelfwise.matching.matcher import Matcher
+    from shelfwise.matching.promotion import compare, read_trained_on
 
     try:
         directory = lake.fetch(current.artifact)
@@ -409,10 +409,10 @@ def matcher_evaluation(
     champion; some of the lines have their product hidden, so that "matches nothing" is measured too. The candidate is
     registered here, as challenger.
     """
-    from shelfwise.matching.compare import vendors_apart
     from shelfwise.matching.evaluate import evaluate
     from shelfwise.matching.index import CatalogIndex
     from shelfwise.matching.matcher import Matcher
+    from shelfwise.matching.promotion import vendors_apart
 
     lines, versions = _positives_of(training_pairs, "test"), registry.open()
     current = versions.alias(TITLE_MATCHER)
@@ -442,11 +442,11 @@ def matcher_evaluation(
     }
     version = candidate_version(versions, value)
     versions.challenge(version)
-    value["rolled_back"] = gate.rolled_back_at(versions.history(TITLE_MATCHER), version.version)
+    value["rolled_back"] = rolled_back_at(versions.history(TITLE_MATCHER), version.version)
     metadata = {
         "candidate": version.label,
         **evaluation_metadata(result, value["champion_metrics"], candidate),
-        **comparison_metadata(value, matching.gate_margin),
+        **comparison_metadata(value, matching.rules()),
         **({"champion_unusable": value["champion_unusable"]} if value["champion_unusable"] else {}),
         **clock_metadata(clock),
     }
@@ -467,7 +467,7 @@ def champion(
     """The matcher in production: a registered version behind the alias `champion`. The gate is asked here again, so
     that it also holds when this asset runs on its own.
     """
-    decision = gate.decide_promotion(matcher_evaluation, matching.gate_floor_top1, matching.gate_margin)
+    decision = decide_promotion(matcher_evaluation, matching.rules())
     versions = registry.open()
     version = candidate_version(versions, matcher_evaluation)
     if not decision.passes:

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from assets.common import float_metadata, picture, table
-from shelfwise.matching import gate
 from shelfwise.matching.decisions import GUARANTEED
+from shelfwise.promotion import gate
+from shelfwise.promotion.rules import Rules
 
 if TYPE_CHECKING:
     from shelfwise.matching.evaluate import Evaluation
@@ -113,9 +114,9 @@ def evaluation_metadata(result: "Evaluation", champion: dict[str, float] | None,
 SLICES_DRAWN = 30
 
 
-def comparison_metadata(value: dict[str, Any], margin: float) -> dict[str, Any]:
+def comparison_metadata(value: dict[str, Any], rules: Rules) -> dict[str, Any]:
     """Return candidate and champion line by line: what was compared, a table, and a picture of the differences; nothing
-    where there was no champion to compare with. `value`: what matching/matcher_evaluation stores.
+    where there was no champion to compare with. `value`: what the evaluation asset stores. `rules`: of its system.
     """
     from shelfwise.plots import differences_picture
 
@@ -123,17 +124,17 @@ def comparison_metadata(value: dict[str, Any], margin: float) -> dict[str, Any]:
         return {}
     paired = pd.DataFrame(value["paired"]).T.rename_axis("measure").reset_index()
     slices = pd.DataFrame(value["slices"])
-    free = paired["measure"] == "approved_coverage"  # may fall as long as it does not vanish
-    measures = paired.assign(group=free.map({True: "free", False: "all"}), label=paired["measure"].map(gate.NAMES))
+    free = paired["measure"] == rules.coverage  # may fall as long as it does not vanish
+    measures = paired.assign(group=free.map({True: "free", False: "all"}), label=paired["measure"].map(rules.names))
     frames = [measures]
     if len(slices):
         slices = slices.sort_values("p_worse", kind="stable")  # what got worse first
-        names = slices["measure"].map(gate.NAMES)
+        names = slices["measure"].map(rules.names)
         label = slices["slice"] + " " + slices["value"] + ", " + names
         frames.append(slices.assign(group="slices", label=label).head(SLICES_DRAWN))
     columns = ["label", "group", "difference", "low", "high"]
     rows = pd.concat([frame[columns] for frame in frames], ignore_index=True)
-    margins = {"all": gate.NOT_WORSE, "slices": margin}
+    margins = {"all": gate.NOT_WORSE, "slices": rules.margin}
     return {
         "compared": value["compared"]["sentence"],
         "paired": table(_in_points(paired)),
@@ -151,7 +152,7 @@ def _in_points(rows: pd.DataFrame) -> pd.DataFrame:
         if len(rows)
     }
     chances = {name: rows[name].map("{:.2g}".format) for name in ("p_value", "p_worse", "p_lines") if len(rows)}
-    counts = {name: rows[name].astype(int) for name in ("lines", "products", "gained", "lost") if len(rows)}
+    counts = {name: rows[name].astype(int) for name in ("lines", "groups", "gained", "lost") if len(rows)}
     return rows.assign(**points, **chances, **counts)
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
 
 from shelfwise.matching.decisions import GUARANTEED, Policy
 from shelfwise.matching.guarantee import BY_PRODUCT, Goal
+from shelfwise.matching.promotion import RULES
+from shelfwise.promotion.rules import Rules
 
 
 class MatchingConfig(dg.ConfigurableResource):
@@ -36,6 +39,10 @@ class MatchingConfig(dg.ConfigurableResource):
         """How scores become decisions. Raises ValueError where settings contradict each other."""
         goal = Goal(self.precision_target, self.confidence, self.review_recall, self.clusters)
         return Policy(self.policy, goal, self.approve, self.review)
+
+    def rules(self) -> Rules:
+        """What the gate asks of a matcher."""
+        return replace(RULES, floor=self.gate_floor_top1, margin=self.gate_margin)
 
     def encoder_overrides(self) -> dict[str, Any]:
         """Fields of `EncoderConfig` that differ from its defaults."""

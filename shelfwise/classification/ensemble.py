@@ -56,7 +56,7 @@ def align(p: np.ndarray, own: Sequence[str], classes: Sequence[str]) -> np.ndarr
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """What the learned combination consists of: weights of text, picture and of how rare a class is, biases of classes."""
+    """What the learned combination consists of: weights of text, picture and how rare a class is, biases of classes."""
 
     text: float
     image: float

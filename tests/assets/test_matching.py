@@ -24,7 +24,7 @@ from resources.matching import MatchingConfig
 from resources.registry import ModelRegistry
 from resources.trainer import Trainer
 from shelfwise.artifacts import exists, publish
-from shelfwise.matching.gate import SIMPLE_BASELINES
+from shelfwise.matching.promotion import SIMPLE_BASELINES
 from shelfwise.registry import CHALLENGER, PREVIOUS, ModelVersion, Registry
 from tests.conftest import Shop
 from tests.unit.matching_samples import LetterEncoder
@@ -441,7 +441,7 @@ def test_the_candidate_is_measured_beside_the_champion_line_by_line(paired: Shop
 
 
 def test_lines_that_the_champion_was_fitted_on_count_for_neither(paired: Shop, registry: Registry) -> None:
-    from shelfwise.matching.compare import TRAINED_ON
+    from shelfwise.matching.promotion import TRAINED_ON
 
     champion = registry.champion("title_matcher")
     own = paired.lake / "artifacts" / "title_matcher" / "knows000"
@@ -545,7 +545,7 @@ def test_parts_are_kept_when_data_grows_and_pairs_follow_them(shop: Shop) -> Non
 
 def knowing(shop: Shop, registry: Registry, kind: str, ids: list[str]) -> None:
     """Let the champion say that it was fitted on these."""
-    from shelfwise.matching.compare import TRAINED_ON
+    from shelfwise.matching.promotion import TRAINED_ON
 
     champion = registry.champion("title_matcher")
     own = shop.lake / "artifacts" / "title_matcher" / "knows000"

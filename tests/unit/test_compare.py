@@ -12,18 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shelfwise.matching.compare import (
-    LEAST_LINES,
+from shelfwise.matching.promotion import (
     TRAINED_ON,
     by_source,
-    chance_of,
     compare,
     lines_never_seen,
     read_trained_on,
     seen_lines,
     trained_on,
     vendors_apart,
-)  # fmt: skip
+)
+from shelfwise.promotion.compare import LEAST_LINES, chance_of
 
 
 def outcomes(rank: list[int], **columns) -> pd.DataFrame:
@@ -80,7 +79,7 @@ def test_what_is_counted_is_where_they_differ() -> None:
     candidate = outcomes([1] * 140 + [3] * 10 + [1] * 30 + [2] * 30 + [6] * 50 + [4] * 40)
     found = compare(candidate, champion, None, resamples=400).measures
     top1, top5 = found["top1"], found["top5"]
-    assert (top1.gained, top1.lost, top1.lines, top1.products) == (30, 10, 300, 300)
+    assert (top1.gained, top1.lost, top1.lines, top1.groups) == (30, 10, 300, 300)
     assert (top1.candidate, top1.champion) == (pytest.approx(170 / 300), pytest.approx(150 / 300))
     assert top1.difference == pytest.approx(20 / 300)
     assert (top5.gained, top5.lost) == (40, 0)

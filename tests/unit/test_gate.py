@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,20 +11,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shelfwise.matching.compare import FEWEST_LINES, LEAST_LINES, compare
-from shelfwise.matching.gate import (
+from shelfwise.matching.promotion import RULES, SIMPLE_BASELINES, compare
+from shelfwise.promotion.compare import FEWEST_LINES, LEAST_LINES
+from shelfwise.promotion.gate import (
     PROMOTE,
     REFUSE,
-    SIMPLE_BASELINES,
     STAY,
-    WAYS,
     GateDecision,
     decide_promotion,
     rolled_back_at,
+    ways,
 )
 from tests.unit.matching_samples import positives
 
 FLOOR, MARGIN = 0.5, 0.01
+MATCHER = replace(RULES, floor=FLOOR, margin=MARGIN)
 
 
 def metrics(top1: float = 0.8, **changes: float) -> dict[str, float]:
@@ -38,7 +40,7 @@ def first(top1: float = 0.8, **changes: float) -> dict[str, Any]:
 def difference(value: float = 0.0, at_least: float | None = None, p: float = 0.5, **changes: Any) -> dict[str, Any]:
     low = value - 0.002 if at_least is None else at_least
     plain = {
-        "lines": 3000, "products": 1200, "candidate": 0.8 + value, "champion": 0.8, "gained": 20, "lost": 10,
+        "lines": 3000, "groups": 1200, "candidate": 0.8 + value, "champion": 0.8, "gained": 20, "lost": 10,
         "difference": value, "low": low - 0.001, "high": value + 0.003, "at_least": low, "p_value": p,
         "p_worse": 1 - p, "p_lines": p,
     }  # fmt: skip
@@ -63,7 +65,7 @@ def second(lines: int = 3000, slices: tuple = (), **paired: dict[str, Any]) -> d
 
 
 def refused(evaluation: dict[str, Any]) -> list[str]:
-    decision = decide_promotion(evaluation, FLOOR, MARGIN)
+    decision = decide_promotion(evaluation, MATCHER)
     names = [condition.name for condition in decision.conditions if not condition.holds]
     assert decision.outcome == (REFUSE if names else PROMOTE)
     assert decision.passes == decision.promote == (not names)
@@ -77,7 +79,7 @@ def refused(evaluation: dict[str, Any]) -> list[str]:
 
 
 def test_the_first_champion_needs_the_floor_and_every_baseline() -> None:
-    decision = decide_promotion(first(), FLOOR)
+    decision = decide_promotion(first(), MATCHER)
     assert decision.promote
     assert len(decision.conditions) == 1 + len(SIMPLE_BASELINES)
     assert decision.summary.startswith("the candidate passes")
@@ -85,7 +87,7 @@ def test_the_first_champion_needs_the_floor_and_every_baseline() -> None:
 
 def test_below_the_floor_is_refused_even_for_the_first() -> None:
     assert refused(first(0.49)) == ["top-1 reaches the floor"]
-    summary = decide_promotion(first(0.49), FLOOR).summary
+    summary = decide_promotion(first(0.49), MATCHER).summary
     assert summary == "the candidate is refused: top-1 is 0.4900, below the floor of 0.5000"
     assert refused(first(0.5)) == [], "the floor itself is reached"
 
@@ -115,7 +117,7 @@ def test_what_is_promoted_first_is_at_least_as_good_as_everything(
     top1: float, floor: float, baselines: list[float]
 ) -> None:
     values = {f"{name}_top1": value for name, value in zip(SIMPLE_BASELINES, baselines, strict=True)}
-    promoted = decide_promotion(first(top1, **values), floor).promote
+    promoted = decide_promotion(first(top1, **values), replace(MATCHER, floor=floor)).promote
     assert promoted == (top1 >= floor and all(top1 > value for value in baselines))
 
 
@@ -124,7 +126,7 @@ def test_what_is_promoted_first_is_at_least_as_good_as_everything(
 
 def test_a_candidate_that_is_better_line_by_line_is_promoted() -> None:
     assert refused(second()) == []
-    decision = decide_promotion(second(), FLOOR)
+    decision = decide_promotion(second(), MATCHER)
     assert "compared on 3,000 held-out lines" in decision.summary
     assert "better in top-1: +1.00 points, 20 lines gained and 10 lost" in decision.summary
 
@@ -132,9 +134,9 @@ def test_a_candidate_that_is_better_line_by_line_is_promoted() -> None:
 def test_a_higher_number_that_chance_explains_is_not_better() -> None:
     luck = second(top1=difference(0.01, p=0.04))
     assert refused(luck) == ["is better in one measure"]
-    assert "which chance explains with p = 0.04 (at most 0.03 is needed)" in decide_promotion(luck, FLOOR).summary
+    assert "which chance explains with p = 0.04 (at most 0.03 is needed)" in decide_promotion(luck, MATCHER).summary
     assert refused(second(top1=difference(0.01, p=0.029))) == []
-    assert sum(WAYS.values()) == pytest.approx(0.05), "the ways to be better share the risk"
+    assert sum(ways(MATCHER).values()) == pytest.approx(0.05), "the ways to be better share the risk"
 
 
 @pytest.mark.parametrize("measure", ["top1", "top5", "approved_coverage"])
@@ -164,7 +166,7 @@ def test_half_a_point_is_what_may_be_lost(measure: str) -> None:
 def test_too_few_lines_excuse_a_small_loss_that_chance_explains(lost: float, p_worse: float, excused: bool) -> None:
     few = second(top5=difference(lost, lost - 0.02, p_worse=p_worse))
     assert refused(few) == ([] if excused else ["top-5 is not worse than the champion's"])
-    said = decide_promotion(few, FLOOR).table()["in words"].str.cat()
+    said = decide_promotion(few, MATCHER).table()["in words"].str.cat()
     assert ("too few to show" in said) == (lost < 0)
 
 
@@ -184,7 +186,7 @@ def test_what_was_promised_is_not_given_up() -> None:
     none = difference(nan, nan, 1.0, candidate=nan)
     lost = second(approved_precision=none, approved_coverage=difference(-0.7, p=1, candidate=0.0, champion=0.7))
     assert refused(lost) == ["keeps what is promised"]
-    assert "approves 0.0% of lines rightly on its own, the champion 70.0%" in decide_promotion(lost, FLOOR).summary
+    assert "approves 0.0% of lines rightly on its own, the champion 70.0%" in decide_promotion(lost, MATCHER).summary
     neither = difference(0.0, candidate=0.0, champion=0.0)
     assert refused(second(approved_precision=none | {"champion": nan}, approved_coverage=neither)) == []
 
@@ -199,10 +201,10 @@ def test_no_slice_of_importance_may_get_worse() -> None:
     assert refused(second(slices=fine)) == []
     worse = second(slices=(*fine, one_slice("acme", -0.08, 0.0004)))
     assert refused(worse) == ["no slice of importance is worse"]
-    told = decide_promotion(worse, FLOOR, MARGIN).summary
+    told = decide_promotion(worse, MATCHER).summary
     assert "vendor acme: -8.00 points in top-1 on 250 lines (p = 0.0004)" in told
     assert "more than the allowed 1.0 points beyond chance" in told
-    assert decide_promotion(worse, FLOOR, 0.1).promote, "a wider margin"
+    assert decide_promotion(worse, replace(MATCHER, margin=0.1)).promote, "a wider margin"
 
 
 def test_the_more_slices_are_looked_at_the_less_is_proof_of_one() -> None:
@@ -215,26 +217,26 @@ def test_the_more_slices_are_looked_at_the_less_is_proof_of_one() -> None:
 def test_too_few_lines_are_no_comparison() -> None:
     few = second(lines=FEWEST_LINES - 1)
     assert refused(few) == ["enough lines to compare"]
-    assert "not possible: 49 held-out lines, 50 are needed" in decide_promotion(few, FLOOR).summary
+    assert "not possible: 49 held-out lines, 50 are needed" in decide_promotion(few, MATCHER).summary
     assert refused(second(lines=FEWEST_LINES)) == []
 
 
 def test_a_comparison_that_was_not_made_is_no_pass() -> None:
     old = {**first(), "champion_metrics": {"top1": 0.1}}
     assert refused(old) == ["was compared with the champion"]
-    assert "materialize matching/matcher_evaluation" in decide_promotion(old, FLOOR).summary
+    assert "materialize matching/matcher_evaluation" in decide_promotion(old, MATCHER).summary
 
 
 def test_a_champion_that_cannot_be_measured_blocks_nobody() -> None:
     broken = {**first(), "champion_unusable": "made by another version"}
     assert refused(broken) == []
-    assert "made by another version" in decide_promotion(broken, FLOOR).summary
+    assert "made by another version" in decide_promotion(broken, MATCHER).summary
     assert refused({**broken, "metrics": metrics(0.3)}), "the floor stands"
 
 
 def test_the_champion_itself_stays_without_a_failure() -> None:
     for evaluation in ({**first(), "same": True}, {**first(0.1), "same": True}):
-        decision = decide_promotion(evaluation, FLOOR)
+        decision = decide_promotion(evaluation, MATCHER)
         assert (decision.outcome, decision.promote, decision.passes) == (STAY, False, True)
         assert "it stays" in decision.summary
 
@@ -242,7 +244,7 @@ def test_the_champion_itself_stays_without_a_failure() -> None:
 def test_what_a_person_rolled_back_does_not_come_back_by_itself() -> None:
     again = {**second(), "rolled_back": "2026-03-01"}
     assert refused(again) == ["was not rolled back"]
-    assert "2026-03-01" in decide_promotion(again, FLOOR).summary
+    assert "2026-03-01" in decide_promotion(again, MATCHER).summary
 
 
 def test_a_rollback_is_found_in_the_history_unless_it_was_undone() -> None:
@@ -263,7 +265,7 @@ def test_every_reason_is_named_at_once_and_stands_first_in_the_table() -> None:
     bad["metrics"] = metrics(0.3)
     names = refused(bad)
     assert len(names) == 1 + len(SIMPLE_BASELINES) + 4
-    table = decide_promotion(bad, FLOOR, MARGIN).table()
+    table = decide_promotion(bad, MATCHER).table()
     assert table["condition"].head(len(names)).tolist() == names
     assert table["holds"].tolist() == ["no"] * len(names) + ["yes"] * (len(table) - len(names))
     floor = table.set_index("condition").loc["top-1 reaches the floor"]
@@ -311,7 +313,7 @@ def history(seed: int, lines: int, better: float = 0.0, harm: float = 0.0) -> di
 
 
 def decisions(n: int, *arguments: Any, **named: Any) -> list[GateDecision]:
-    return [decide_promotion(history(seed, *arguments, **named), FLOOR, MARGIN) for seed in range(n)]
+    return [decide_promotion(history(seed, *arguments, **named), MATCHER) for seed in range(n)]
 
 
 def promoted(made: list[GateDecision]) -> int:
@@ -354,6 +356,6 @@ def test_a_matcher_of_a_bad_training_set_is_refused(products: pd.DataFrame) -> N
     champion, candidate = (evaluate(Matcher.fit(own, index), index, test, baselines=False) for own in (valid, bad))
     compared = compare(candidate.lines, champion.lines, None)
     assert compared.lines >= LEAST_LINES
-    decision = decide_promotion({**first(0.9), "champion_metrics": champion.metrics, **compared.to_json()}, FLOOR)
+    decision = decide_promotion({**first(0.9), "champion_metrics": champion.metrics, **compared.to_json()}, MATCHER)
     assert not decision.promote
     assert "is better in one measure" in [c.name for c in decision.conditions if not c.holds]

@@ -2,129 +2,51 @@
 
 Two accuracies side by side say little: both are measured on the same lines, so all that counts is where they differ.
 
-* **Which lines.** Lines of vendors and products that the champion was fitted on are left out: it would have an
-  advantage there (`trained_on` is published with each matcher). Where fewer than `LEAST_LINES` are left, all held-out
-  lines are compared instead. The advantage is the champion's then, so a candidate found better is better all the same.
-* **Lines are not independent.** Lines of one product are won and lost together, so products are what is counted and
-  resampled, not lines. Vendors are not: the comparison is for vendors in the mix of the held-out ones.
-* **Better**: the sum of gained minus lost lines over products. If neither matcher were better, the sign of each
-  product's own sum would be a coin's, whatever its size; the p-value is the share of all ways to flip these coins that
-  give a sum at least as large, computed exactly. With one line to a product this is the exact one-sided McNemar test
-  (1947); with several it is Fisher's randomisation test on paired differences (1935), the product as the unit.
-* **How much**: 95 % interval of the difference by bootstrap over products (percentiles; Poisson weights: Hanley and
-  MacGibbon 2006), both matchers with the same weights, so that the pairing is kept.
+* **Which lines.** Lines that the champion was fitted on, or relatives of such, are left out: it would have an advantage
+  there (what a model was fitted on is published with it). Where fewer than `LEAST_LINES` are left, all held-out lines
+  are compared instead. The advantage is the champion's then, so a candidate found better is better all the same.
+* **Lines are not independent.** Lines of one product (or duplicates of a listing) are won and lost together, so these
+  groups are what is counted and resampled, not lines. Vendors are not: the comparison is for vendors in the mix of the
+  held-out ones.
+* **Better**: the sum of gained minus lost lines over groups. If neither model were better, the sign of each group's own
+  sum would be a coin's, whatever its size; the p-value is the share of all ways to flip these coins that give a sum at
+  least as large, computed exactly. With one line to a group this is the exact one-sided McNemar test (1947); with
+  several it is Fisher's randomisation test on paired differences (1935), the group as the unit.
+* **How much**: 95 % interval of the difference by bootstrap over groups (percentiles; Poisson weights: Hanley and
+  MacGibbon 2006), both models with the same weights, so that the pairing is kept.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from shelfwise.matching.decisions import APPROVED
-from shelfwise.matching.splits import PRODUCT, VENDOR, hashed_share, vendors_separable
+from shelfwise.promotion.rules import Rules
 
 LEAST_LINES = 200  # that the champion has not seen, for a comparison on these alone
 FEWEST_LINES = 50  # for any comparison: fewer stand for nothing, however exact the test
 LEAST_IN_SLICE = 100  # lines that make a slice one of importance
 RESAMPLES = 1000
-TRAINED_ON = "trained_on.parquet"
-MEASURES = ("top1", "top5", "approved_precision", "approved_coverage")
-VIEWS = ("in_catalog", "has_match")  # the whole catalog, and an upload in which some lines match nothing
 SLICE_MEASURES = ("top1", "top5")
-SLICES = {"vendor": "vendor_id", "category": "category", "other names": "popularity"}
-
-
-# --- What a matcher was fitted on ---------------------------------------------------------------------------------
-
-
-def trained_on(pairs: pd.DataFrame) -> pd.DataFrame:
-    """Return whose lines encoder and scorer are fitted on: the vendors and products of the labelled lines of train and
-    valid, columns kind, id. A product that was only ever a wrong answer is not among them.
-
-    `pairs`: matching/training_pairs.
-    """
-    used = pairs[(pairs["split"] != "test") & (pairs["label"] == 1)]
-    ids = {VENDOR: used["vendor_id"], PRODUCT: used["product_id"]}
-    frames = [pd.DataFrame({"kind": kind, "id": np.unique(own.astype(str))}) for kind, own in ids.items()]
-    return pd.concat(frames, ignore_index=True)
-
-
-def read_trained_on(directory: Path) -> pd.DataFrame | None:
-    """Return what a matcher says it was fitted on, None where it does not say (an older version made it)."""
-    try:
-        return pd.read_parquet(Path(directory) / TRAINED_ON)
-    except FileNotFoundError:
-        return None
-
-
-def vendors_apart(pairs: pd.DataFrame) -> bool:
-    """Whether no vendor occurs in more than one part of matching/training_pairs."""
-    return bool((pairs.groupby("vendor_id")["split"].nunique() <= 1).all())
-
-
-def seen_lines(lines: pd.DataFrame, known: pd.DataFrame | None, by_vendor: bool = True) -> np.ndarray:
-    """Return which lines (vendor_id, product_id) are of a vendor or product in `known`, a frame of `trained_on`.
-
-    `by_vendor`: False where vendors cannot be kept apart, for then nobody has unseen ones. Without `known` none is.
-    """
-    if known is None:
-        return np.zeros(len(lines), bool)
-    ids = {kind: set(known.loc[known["kind"] == kind, "id"]) for kind in (VENDOR, PRODUCT)}
-    seen = lines["product_id"].astype(str).isin(ids[PRODUCT]).to_numpy()
-    return seen | lines["vendor_id"].astype(str).isin(ids[VENDOR]).to_numpy() if by_vendor else seen
-
-
-def lines_never_seen(positives: pd.DataFrame, known: pd.DataFrame, most: int) -> pd.DataFrame:
-    """Return the labelled lines of vendors and products that a matcher was not fitted on, at most about `most` of them
-    (a sample by line_id). Where vendors cannot be kept apart, products alone decide.
-
-    `positives`: marts/labelled_positives.
-    """
-    kept = positives[~seen_lines(positives, known, vendors_separable(positives["vendor_id"]))]
-    if len(kept) > most:
-        kept = kept[hashed_share(kept["line_id"].astype(str), most / len(kept), 0)]
-    return kept.reset_index(drop=True)
-
-
-def by_source(lines: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFrame:
-    """Return accuracy by where labels come from: corrections are lines that somebody found doubtful, and harder.
-
-    `lines`: with `source` (mapping, feedback); `outcomes`: `Evaluation.lines` of the same. Columns: source, lines,
-    top1, top5.
-    """
-    inside = outcomes["in_catalog"].to_numpy(bool)
-    hits = pd.DataFrame(
-        {
-            "source": lines["source"].to_numpy(),
-            "lines": 1,
-            "top1": (outcomes["rank"] == 1).to_numpy(),
-            "top5": outcomes["rank"].between(1, 5).to_numpy(),
-        }
-    )[inside]
-    return hits.groupby("source").agg({"lines": "sum", "top1": "mean", "top5": "mean"}).reset_index()
-
-
-# --- The comparison -----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Difference:
     """Candidate minus champion in one measure.
 
-    `lines` count for it, of `products`. `gained`, `lost`: lines that only the candidate, or only the champion, got
-    right (approved precision: wrong approvals that only the champion, or only the candidate, made). `low`, `high`:
-    95 % interval of `difference`; `at_least`: it is no less than that with 95 % confidence, one-sided. `p_better`:
-    chance of so much gain if the two were equally good, `p_worse` of so much loss, products as units; `p_lines`: as
-    `p_better`, as if lines were independent (exact McNemar).
+    `lines` count for it, of `groups`. `gained`, `lost`: lines that only the candidate, or only the champion, got
+    right (precision of decisions: wrong ones that only the champion, or only the candidate, made). `low`, `high`:
+    95 % interval of `difference`; `at_least`: it is no less than that with 95 % confidence, one-sided. `p_value`:
+    chance of so much gain if the two were equally good, `p_worse` of so much loss, groups as units; `p_lines`: as
+    `p_value`, as if lines were independent (exact McNemar).
     """
 
     lines: int
-    products: int
+    groups: int
     candidate: float
     champion: float
     gained: int
@@ -140,11 +62,12 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Both matchers on the same lines. `held_out`: all held-out lines; `seen`: those of them that the champion was
+    """Both models on the same lines. `held_out`: all held-out lines; `seen`: those of them that the champion was
     fitted on; `lines`: those compared, `unseen` whether they are the others alone. `slices`: one row per slice of
     importance and measure, fields of `Difference` with slice, value, measure.
     """
 
+    rules: Rules
     held_out: int
     seen: int
     lines: int
@@ -156,18 +79,19 @@ class Comparison:
     @property
     def sentence(self) -> str:
         """What was compared, for people."""
+        called = self.rules.lines
         if not self.recorded:
             return (
-                f"compared on all {self.held_out:,} held-out lines; what the champion was fitted on is not recorded, "
-                "so it may have an advantage on some"
+                f"compared on all {self.held_out:,} held-out {called}; what the champion was fitted on is not "
+                "recorded, so it may have an advantage on some"
             )
         if self.unseen:
-            left = f", {self.seen:,} others left out because the champion was fitted on their vendor or product"
+            left = f", {self.seen:,} others left out because {self.rules.seen}"
             few = f"; fewer than {LEAST_LINES}, so no slice can be looked at and only large gains can be shown"
-            told = f"compared on {self.lines:,} held-out lines{left if self.seen else ''}"
+            told = f"compared on {self.lines:,} held-out {called}{left if self.seen else ''}"
             return told + few if self.lines < LEAST_LINES else told
         return (
-            f"the champion has not seen {self.held_out - self.seen:,} of the held-out lines, and {LEAST_LINES} are "
+            f"the champion has not seen {self.held_out - self.seen:,} of the held-out {called}, and {LEAST_LINES} are "
             f"needed for a comparison on these alone; compared on all {self.held_out:,}, which favours the champion"
         )
 
@@ -189,47 +113,48 @@ class Comparison:
 def compare(
     candidate: pd.DataFrame,
     champion: pd.DataFrame,
-    known: pd.DataFrame | None = None,
-    by_vendor: bool = True,
+    rules: Rules,
+    seen: np.ndarray | None = None,
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Comparison:
-    """Compare two matchers on the lines that both were evaluated on.
+    """Compare two models on the lines that both were evaluated on.
 
-    `candidate`, `champion`: `Evaluation.lines` of either, row by row the same lines. `known`: what the champion was
-    fitted on (`trained_on`), None where that is not recorded; `by_vendor`: whether the split keeps vendors apart.
-    Raises ValueError where the frames are not of the same lines.
+    `candidate`, `champion`: `Evaluation.lines` of either, row by row the same lines, with the columns that the rules
+    name and rank (1: the right one came first, 0: not at all), decision, right. `seen`: lines that the champion was
+    fitted on, None where that is not recorded. Raises ValueError where the frames are not of the same lines.
     """
-    same = ["vendor_id", "title", "product_id"]
+    same = list(rules.same)
     if len(candidate) != len(champion) or not candidate[same].astype(str).equals(champion[same].astype(str)):
         raise ValueError("candidate and champion were not evaluated on the same lines")
-    held_out = len(candidate)
-    seen = seen_lines(candidate, known, by_vendor)
+    held_out, recorded = len(candidate), seen is not None
+    seen = np.zeros(held_out, bool) if seen is None else np.asarray(seen, bool)
     unseen = held_out - int(seen.sum()) >= LEAST_LINES or not seen.any()
     if unseen and seen.any():
         candidate, champion = candidate[~seen], champion[~seen]
     candidate, champion = candidate.reset_index(drop=True), champion.reset_index(drop=True)
-    counts = _counts(candidate, champion)
+    counts, measures = _counts(candidate, champion, rules), rules.measures
     everyone = np.ones(len(candidate), bool)
-    wanted: list[tuple[dict[str, Any], str, np.ndarray]] = [({}, name, everyone) for name in MEASURES]
-    for where, rows in _slices_of_importance(candidate, counts["top1"].among):
+    wanted: list[tuple[dict[str, Any], str, np.ndarray]] = [({}, name, everyone) for name in measures]
+    for where, rows in _slices_of_importance(candidate, counts["top1"].among, rules.slices):
         wanted += [({**where, "measure": name}, name, rows) for name in SLICE_MEASURES]
-    cluster = _clusters(candidate)
+    cluster = _clusters(candidate[rules.unit])
     found = list(_differences([counts[name].within(rows) for _, name, rows in wanted], cluster, seed, resamples))
     return Comparison(
+        rules,
         held_out,
         int(seen.sum()),
         len(candidate),
         unseen,
-        known is not None,
-        dict(zip(MEASURES, found, strict=False)),
-        [{**where, **asdict(one)} for (where, _, _), one in list(zip(wanted, found, strict=True))[len(MEASURES) :]],
+        recorded,
+        dict(zip(measures, found, strict=False)),
+        [{**where, **asdict(one)} for (where, _, _), one in list(zip(wanted, found, strict=True))[len(measures) :]],
     )
 
 
 @dataclass(frozen=True)
 class _Counts:
-    """A measure of both matchers as two ratios: what is counted, among what; and which lines either had `good`."""
+    """A measure of both models as two ratios: what is counted, among what; and which lines either had `good`."""
 
     counted: tuple[np.ndarray, np.ndarray]
     amongst: tuple[np.ndarray, np.ndarray]
@@ -237,7 +162,7 @@ class _Counts:
 
     @property
     def among(self) -> np.ndarray:
-        """Lines that count for either matcher."""
+        """Lines that count for either model."""
         return self.amongst[0] | self.amongst[1]
 
     def within(self, rows: np.ndarray) -> _Counts:
@@ -246,16 +171,20 @@ class _Counts:
         return _Counts(*parts)
 
 
-def _counts(candidate: pd.DataFrame, champion: pd.DataFrame) -> dict[str, _Counts]:
-    """Return the measures of `MEASURES`. A line counts where both catalogs hold its product."""
+def _counts(candidate: pd.DataFrame, champion: pd.DataFrame, rules: Rules) -> dict[str, _Counts]:
+    """Return the measures of the rules. A line counts where it does for both."""
     frames = candidate, champion
-    inside, has = (
-        np.logical_and(*(one[name].to_numpy(bool) for one in frames)) for name in ("in_catalog", "has_match")
-    )
+
+    def for_both(column: str | None) -> np.ndarray:
+        if column is None:
+            return np.ones(len(candidate), bool)
+        return np.logical_and(*(one[column].to_numpy(bool) for one in frames))
+
+    inside, has = for_both(rules.among), for_both(rules.answerable)
     first, five, approved, right = (
         [one["rank"].to_numpy() == 1 for one in frames],
         [one["rank"].between(1, 5).to_numpy() for one in frames],
-        [(one["decision"] == APPROVED).to_numpy() for one in frames],
+        [(one["decision"] == rules.decided).to_numpy() for one in frames],
         [one["right"].to_numpy(bool) for one in frames],
     )
     settled = [a & r for a, r in zip(approved, right, strict=True)]
@@ -267,9 +196,9 @@ def _counts(candidate: pd.DataFrame, champion: pd.DataFrame) -> dict[str, _Count
     return {
         "top1": paired(first, inside),
         "top5": paired(five, inside),
-        "approved_coverage": paired(settled, has),
+        rules.coverage: paired(settled, has),
         # Here `good` is not to have approved what is wrong, whatever else became of the line.
-        "approved_precision": _Counts(
+        rules.precision: _Counts(
             (settled[0], settled[1]),
             (approved[0], approved[1]),
             (~(approved[0] & ~right[0]), ~(approved[1] & ~right[1])),
@@ -277,20 +206,22 @@ def _counts(candidate: pd.DataFrame, champion: pd.DataFrame) -> dict[str, _Count
     }
 
 
-def _slices_of_importance(lines: pd.DataFrame, among: np.ndarray) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+def _slices_of_importance(
+    lines: pd.DataFrame, among: np.ndarray, slices: Mapping[str, str]
+) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
     """Yield each slice that holds enough of the lines that count, with which lines those are."""
-    for name, column in SLICES.items():
+    for name, column in slices.items():
         values = lines[column].astype(str).to_numpy()
         for value, size in zip(*np.unique(values[among], return_counts=True), strict=True):
             if value and size >= LEAST_IN_SLICE:
                 yield {"slice": name, "value": str(value)}, values == value
 
 
-def _clusters(lines: pd.DataFrame) -> np.ndarray:
-    """Return a number per line, the same for lines of one product; a line without one stands alone."""
-    product = lines["product_id"].astype("string").fillna("").to_numpy(object)
-    numbers, alone = pd.factorize(product)[0], product == ""
-    numbers[alone] = len(lines) + np.arange(alone.sum())
+def _clusters(group: pd.Series) -> np.ndarray:
+    """Return a number per line, the same for lines of one group; a line without one stands alone."""
+    values = group.astype("string").fillna("").to_numpy(object)
+    numbers, alone = pd.factorize(values)[0], values == ""
+    numbers[alone] = len(group) + np.arange(alone.sum())
     return np.unique(numbers, return_inverse=True)[1].ravel()
 
 
@@ -313,7 +244,7 @@ def _differences(measures: list[_Counts], cluster: np.ndarray, seed: int, resamp
         net = (per_cluster(gained) - per_cluster(lost)).astype(np.int64)
         yield Difference(
             lines=int(one.among.sum()),
-            products=len(np.unique(cluster[one.among])),
+            groups=len(np.unique(cluster[one.among])),
             candidate=float(candidate),
             champion=float(champion),
             gained=int(gained.sum()),
@@ -349,7 +280,7 @@ def _resampled(sums: np.ndarray, seed: int, resamples: int) -> np.ndarray:
 def chance_of(net: Iterable[int]) -> float:
     """Return the chance that sums with these sizes and coin-flip signs add up to at least what these add up to.
 
-    `net`: gained minus lost per product. Exact: sums of one size make a binomial number, and numbers of several sizes
+    `net`: gained minus lost per group. Exact: sums of one size make a binomial number, and numbers of several sizes
     are convolved. 1.0 where nothing differs.
     """
     values = np.asarray(net, np.int64)

@@ -63,8 +63,9 @@ class CategoryWords:
     def __init__(self, names: Iterable[str]) -> None:
         split = [words for words in (_WORD.findall(name) for name in names) if words]
         self.words = {form for words in split for word in (*words, "".join(words)) for form in forms(word)}
-        heads = {min(forms(words[-1]), key=len) for words in split}
-        self.endings = tuple(sorted(head for head in heads if len(head) >= LEAST_ENDING or head in SHORT_ENDINGS))
+        heads = [words[-1].casefold() for words in split]
+        singular = {form for head in heads for form in (forms(head) - {head} or {head})}
+        self.endings = tuple(sorted(form for form in singular if len(form) >= LEAST_ENDING or form in SHORT_ENDINGS))
 
     def names_one(self, word: str) -> bool:
         """Return whether a word, by itself, is one to remove."""

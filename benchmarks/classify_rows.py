@@ -210,6 +210,11 @@ def split(category: pd.Series, seed: int = 0) -> np.ndarray:
     return out
 
 
+def nothing_to_learn_from(folder: Path) -> Problem:
+    """Return what is wrong with a directory in which too few listings have a text, or a picture that can be read."""
+    return Problem(str(folder), "titles, descriptions or pictures to learn from", "too few of the kinds asked for")
+
+
 def settle_duplicates(rows: Rows, keys: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return by modality which rows may be learned from, and put validation rows that repeat into training.
 

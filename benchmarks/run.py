@@ -45,6 +45,13 @@ def _pricerunner(name: str, flags: str = "", seeds: str = "{seeds}", extra: bool
     return Benchmark(name, commands, "pricerunner/offers.csv", extra)
 
 
+def _classify(name: str, made: str, flags: str = "", extra: bool = False) -> Benchmark:
+    source = made.split()[0]
+    needs = {"instacart": "instacart/products.csv", "fashion": "fashion/images.zip"}[source]
+    make = f"benchmarks.classify_data {source} {{data}}/{source} {{dir}}/{source}{made.removeprefix(source)}"
+    return Benchmark(f"classify_{name}", (make, f"benchmarks.classify {{dir}}/{source}{flags}"), needs, extra)
+
+
 SYNTHETIC = "shelfwise.synthetic {dir}/synthetic --products 10000 --uploads 10 --lines 500 --with-truth-column"
 BENCHMARKS = (
     Benchmark("definitions", ("benchmarks.definitions",)),
@@ -61,6 +68,11 @@ BENCHMARKS = (
     Benchmark("pairs_abt_buy", ("benchmarks.pairs {data}/abt-buy",), "abt-buy/tableA.csv"),
     Benchmark("pairs_amazon_google", ("benchmarks.pairs {data}/amazon-google",), "amazon-google/tableA.csv"),
     Benchmark("comparisons", ("benchmarks.comparisons --data {data}",), "pricerunner/offers.csv"),
+    _classify("instacart", "instacart", " --only text"),
+    _classify("fashion_subcategory", "fashion", " --only image --level 2"),
+    _classify("fashion_picture", "fashion", " --only image"),
+    _classify("fashion_both", "fashion --without-category-words"),
+    _classify("fashion_titles", "fashion", extra=True),
     Benchmark("tests", ("benchmarks.suite",)),
     Benchmark("synthetic", (SYNTHETIC, "benchmarks.catalog {dir}/synthetic --seeds 1")),
     _pricerunner("pricerunner"),

@@ -1,11 +1,13 @@
 """Feedback: what people answered to the matcher's proposals, from the inbox to labels.
 
 `answers` says what an answer is; `inbox` keeps them, one immutable JSON file per correction or batch; `resolve` says
-which of several answers to a line counts; `batches` which files are new; `lake` finds the prediction an answer is to.
+which of several answers to a line counts; `batches` which files are new; `lake` finds the prediction an answer is to;
+`categories` are answers to category predictions.
 The command line is `python -m shelfwise.feedback`.
 """
 
 from shelfwise.feedback.answers import answer_from_matches, answers_from_matches, prediction_id, prediction_ids
+from shelfwise.feedback.categories import category_answers, category_prediction_id, category_prediction_ids
 from shelfwise.feedback.inbox import (
     COLUMNS,
     FOLDER,
@@ -15,7 +17,7 @@ from shelfwise.feedback.inbox import (
     record_answers,
     record_feedback,
 )
-from shelfwise.feedback.lake import answer_row, answers_from_export, examine
+from shelfwise.feedback.lake import answer_row, answers_from_export, category_of_row, examine
 from shelfwise.feedback.resolve import contradictions, resolve, review
 
 __all__ = [
@@ -26,6 +28,10 @@ __all__ = [
     "answer_row",
     "answers_from_export",
     "answers_from_matches",
+    "category_answers",
+    "category_of_row",
+    "category_prediction_id",
+    "category_prediction_ids",
     "contradictions",
     "examine",
     "prediction_id",

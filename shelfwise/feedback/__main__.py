@@ -2,6 +2,7 @@
 
 python -m shelfwise.feedback import answers.csv --lake lake --by ann
 python -m shelfwise.feedback answer --lake lake --vendor acme --file list.csv --row 12 --product 4711   (or --none)
+python -m shelfwise.feedback category --lake lake --vendor acme --file list.csv --row 12 --category "Drinks > Beer"
 python -m shelfwise.feedback list --lake lake
 """
 
@@ -19,7 +20,7 @@ from upath import UPath
 from shelfwise.contract.storage import ListingError
 from shelfwise.errors import InputError
 from shelfwise.feedback.inbox import FOLDER, read_inbox, record_answers
-from shelfwise.feedback.lake import answer_row, answers_from_export, examine
+from shelfwise.feedback.lake import answer_row, answers_from_export, category_of_row, examine
 from shelfwise.feedback.resolve import NOTHING
 
 
@@ -42,6 +43,14 @@ def _parser() -> argparse.ArgumentParser:
     chosen = one.add_mutually_exclusive_group(required=True)
     chosen.add_argument("--product", help="id of the product it is")
     chosen.add_argument("--none", action="store_true", help="it matches nothing in the catalog")
+    named = commands.add_parser("category", parents=[shared, who], help="answer the category of one line of an upload")
+    named.add_argument("--vendor", required=True)
+    named.add_argument("--file", required=True)
+    named.add_argument("--row", required=True, type=int, help="as in a spreadsheet: the header is row 1")
+    right = named.add_mutually_exclusive_group(required=True)
+    right.add_argument("--category", help="the path it belongs to; several right ones joined by ' | '")
+    right.add_argument("--none", action="store_true", help="none of those shown is right, and which is, is not known")
+    named.add_argument("--new", action="store_true", help="a category that no labelled listing has yet")
     many = commands.add_parser("import", parents=[shared, who], help="take a filled-in export of the review queue")
     many.add_argument("csv", help="exports/review_queue.csv with a column `answer`: a product's id, none, or empty")
     listing = commands.add_parser("list", parents=[shared], help="show the last answers and what is wrong with some")
@@ -52,10 +61,9 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return 1, with what to change on standard error, where nothing was recorded."""
     given = _parser().parse_args(arguments)
+    commands = {"answer": _answer, "category": _category, "import": _import, "list": _list}
     try:
-        if given.command == "answer":
-            return _answer(given)
-        return _import(given) if given.command == "import" else _list(given)
+        return commands[given.command](given)
     except (InputError, ListingError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -78,6 +86,18 @@ def _answer(given: argparse.Namespace) -> int:
     return 0
 
 
+def _category(given: argparse.Namespace) -> int:
+    category = None if given.none else given.category
+    answer = category_of_row(given.lake, given.vendor, given.file, given.row, category, _who(given), given.new)
+    batch = record_answers(UPath(given.lake) / FOLDER, [answer])
+    print(f"{answer['vendor_title']!r} {_belongs(category)} ({batch})")
+    return 0
+
+
+def _belongs(category: object) -> str:
+    return f"belongs to {category}" if isinstance(category, str) else "belongs to none of the categories shown"
+
+
 def _import(given: argparse.Namespace) -> int:
     answers = answers_from_export(given.lake, Path(given.csv).read_bytes(), Path(given.csv).name, _who(given))
     if not answers:
@@ -94,7 +114,11 @@ def _list(given: argparse.Namespace) -> int:
         product = one["product_id"] if isinstance(one["product_id"], str) else NOTHING
         who = f"{one['answered_by'] or 'unnamed'} {one['answered_at']:%Y-%m-%d %H:%M}"
         print(f"{who}  {one['vendor_id']}: {one['vendor_title']!r} {product}")
-    print(f"{len(inbox.frame)} answer(s) in {inbox.files} file(s), {inbox.repeats} given again")
+    for one in inbox.categories.tail(given.last).to_dict("records"):
+        who = f"{one['answered_by'] or 'unnamed'} {one['answered_at']:%Y-%m-%d %H:%M}"
+        print(f"{who}  {one['vendor_id']}: {one['title']!r} {_belongs(one['category'])}")
+    answers = len(inbox.frame) + len(inbox.categories)
+    print(f"{answers} answer(s) in {inbox.files} file(s), {inbox.repeats} given again")
     report = examine(inbox, given.lake)
     for one in report.contradictions.to_dict("records"):
         print("contradiction: {vendor_id}: {line!r} counts as {counts} ({why}): {said}".format(**one))

@@ -128,26 +128,26 @@ def rejected(candidates: Sequence[str], product_id: str | None) -> list[str]:
 def check_answer(answer: object, file: str, place: str = "") -> list[Problem]:
     """Return what is wrong with an answer, by field; `place` says which of a batch it is."""
     if not isinstance(answer, Mapping):
-        return [Problem(file, "an answer: an object with the fields of shelfwise.feedback.answers", _shown(answer))]
+        return [Problem(file, "an answer: an object with the fields of shelfwise.feedback.answers", shown(answer))]
     problems = []
 
     def wrong(field: str, expected: str, found: object) -> None:
-        problems.append(Problem(file, expected, _shown(found), column=f"{place}{field}"))
+        problems.append(Problem(file, expected, shown(found), column=f"{place}{field}"))
 
     for field in ("answer_id", "vendor_id", "vendor_title"):
-        if not _is_text(answer.get(field)) or not answer[field].strip():
+        if not is_text(answer.get(field)) or not answer[field].strip():
             wrong(field, "text", answer.get(field))
     if "product_id" not in answer:
         wrong("product_id", "a product's id, or null where the line matches nothing", "no such field")
-    elif answer["product_id"] is not None and (not _is_text(answer["product_id"]) or not answer["product_id"].strip()):
+    elif answer["product_id"] is not None and (not is_text(answer["product_id"]) or not answer["product_id"].strip()):
         wrong("product_id", "a product's id, or null where the line matches nothing", answer["product_id"])
     for field in ("prediction_id", "line_id", "file", "answered_by"):
-        if answer.get(field) is not None and not _is_text(answer[field]):
+        if answer.get(field) is not None and not is_text(answer[field]):
             wrong(field, "text or null", answer[field])
     if parse_time(answer.get("answered_at")) is None:
         wrong("answered_at", "a time in ISO 8601 between 1970 and 2200", answer.get("answered_at"))
     ids = answer.get("rejected_product_ids")
-    if ids is not None and (not isinstance(ids, list) or not all(map(_is_text, ids))):
+    if ids is not None and (not isinstance(ids, list) or not all(map(is_text, ids))):
         wrong("rejected_product_ids", "a list of products' ids", ids)
     if answer.get("prediction") is not None and not _is_prediction(answer["prediction"]):
         expected = "null, or an object with candidates (product_id, score), decision, champion_version and audited"
@@ -159,19 +159,20 @@ def _is_prediction(value: object) -> bool:
     if not isinstance(value, Mapping) or not isinstance(value.get("candidates"), list):
         return False
     return (
-        all(isinstance(one, Mapping) and _is_text(one.get("product_id")) for one in value["candidates"])
-        and all(one.get("score") is None or _is_number(one["score"]) for one in value["candidates"])
-        and all(_is_text(value.get(field)) for field in ("decision", "champion_version"))
+        all(isinstance(one, Mapping) and is_text(one.get("product_id")) for one in value["candidates"])
+        and all(one.get("score") is None or is_number(one["score"]) for one in value["candidates"])
+        and all(is_text(value.get(field)) for field in ("decision", "champion_version"))
         and isinstance(value.get("audited", False), bool)
     )
 
 
-def _is_text(value: object) -> bool:
+def is_text(value: object) -> bool:
     """Text of a sane length that can be written as UTF-8 (JSON may escape halves of characters)."""
     return isinstance(value, str) and len(value) <= MAX_TEXT and not any("\ud800" <= sign <= "\udfff" for sign in value)
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
+    """A number of a sane size."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e9
 
 
@@ -187,6 +188,7 @@ def parse_time(text: object) -> datetime | None:
     return at if 1970 <= at.year < 2200 else None
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """A value as a message tells it."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

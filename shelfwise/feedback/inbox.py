@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -25,6 +25,7 @@ from shelfwise.contract.storage import ListingError, describe, find_objects, van
 from shelfwise.contract.store import UploadFile
 from shelfwise.errors import InputError, Problem
 from shelfwise.feedback.answers import Answer, check_answer, new_answer, parse_time, prediction_id, rejected
+from shelfwise.feedback.categories import category_frame, category_row, check_category_answer, is_category_answer
 from shelfwise.text import normalise
 
 VERSION = 1
@@ -56,13 +57,15 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class Inbox:
-    """What was read: answers (columns `COLUMNS`, in order of time), how many files there are, what is wrong with some.
+    """What was read: answers that name products (columns `COLUMNS`, in order of time) and those that name categories
+    (see `categories`), how many files there are, what is wrong with some.
 
     `bad_files`: files of which nothing was used. `unknown_predictions`: answers whose prediction is not the one they
     say, which count as answers to the line and to no prediction. `repeats`: answers given again word for word.
     """
 
     frame: pd.DataFrame
+    categories: pd.DataFrame = field(default_factory=lambda: category_frame([]))
     files: int = 0
     bad_files: list[Problem] = field(default_factory=list)
     unknown_predictions: list[Problem] = field(default_factory=list)
@@ -76,7 +79,7 @@ def record_answers(inbox: UPath | Path | str, answers: Sequence[Answer], feedbac
     Raises InputError where there is none or one of them is no answer.
     """
     file = _file_name(feedback_id)
-    problems = [p for number, one in enumerate(answers) for p in check_answer(one, file, f"answers[{number}].")]
+    problems = [p for number, one in enumerate(answers) for p in _check(one, file, f"answers[{number}].")]
     if not answers:
         problems.append(Problem(file, "at least one answer", "none", column="answers"))
     if problems:
@@ -165,13 +168,14 @@ def read_inbox(inbox: UPath | Path | str) -> Inbox:
     prediction with no other in between) counts once. Raises ListingError where the inbox cannot be listed.
     """
     files = list_files(inbox)
-    rows, bad, unknown = [], [], []
+    rows, categories, bad, unknown = [], [], [], []
     for file, data in _contents(UPath(inbox), files):
         answers, problems = _parse(file.key, data)
         bad += problems
         for feedback_id, answer in answers:
-            row = _row(feedback_id, answer)
-            rows.append(row)
+            of_category = is_category_answer(answer)
+            row = category_row(feedback_id, answer) if of_category else _row(feedback_id, answer)
+            (categories if of_category else rows).append(row)
             if row["prediction_id"] is None and answer.get("prediction_id") is not None:
                 expected = "the prediction that this line of this file got from this champion; the answer counts, for "
                 expected += "its line alone"
@@ -180,7 +184,7 @@ def read_inbox(inbox: UPath | Path | str) -> Inbox:
     frame["answered_at"] = pd.to_datetime(frame["answered_at"], utc=True)
     frame = frame.astype(COLUMNS).sort_values(["answered_at", "answer_id", "feedback_id"], ignore_index=True)
     kept = frame[~_repeated(frame)].reset_index(drop=True)
-    return Inbox(kept, len(files), bad, unknown, len(frame) - len(kept))
+    return Inbox(kept, category_frame(categories), len(files), bad, unknown, len(frame) - len(kept))
 
 
 def _contents(folder: UPath, files: Sequence[UploadFile]) -> Iterator[tuple[UploadFile, bytes | Exception]]:
@@ -246,7 +250,13 @@ def _check_batch(name: str, value: object) -> list[Problem]:
     answers = value.get("answers")
     if not isinstance(answers, list) or not answers:
         return [*problems, Problem(name, "a list of answers", f"{answers!r:.80}", column="answers")]
-    return [*problems, *(p for i, one in enumerate(answers) for p in check_answer(one, name, f"answers[{i}]."))]
+    return [*problems, *(p for i, one in enumerate(answers) for p in _check(one, name, f"answers[{i}]."))]
+
+
+def _check(answer: object, file: str, place: str) -> list[Problem]:
+    if isinstance(answer, Mapping) and is_category_answer(answer):
+        return check_category_answer(answer, file, place)
+    return check_answer(answer, file, place)
 
 
 def _row(feedback_id: str, answer: Answer) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import io
 import re
 from collections.abc import Collection, Iterator
@@ -15,10 +16,12 @@ from upath import UPath
 
 from shelfwise import clock
 from shelfwise.artifacts import is_local
+from shelfwise.classification.taxonomy import split_categories
 from shelfwise.contract.store import check_key
 from shelfwise.contract.tabular import read_csv
 from shelfwise.errors import InputError, Problem
 from shelfwise.feedback.answers import Answer, answers_from_matches, new_answer, prediction_id, rejected
+from shelfwise.feedback.categories import category_answers
 from shelfwise.feedback.inbox import Inbox
 from shelfwise.feedback.resolve import contradictions, review
 from shelfwise.matching.decisions import AUDIT, REVIEW
@@ -30,18 +33,31 @@ EXPORT_COLUMNS = (
 )  # fmt: skip
 REQUIRED = ("vendor_id", "file", "row", "line_id", "answer")
 _MATCHES = ("tables", "uploads", "upload_matches")
+_CATEGORIES = ("tables", "uploads", "upload_categories")
+_LABELLED = ("tables", "marts", "labelled_listings.parquet")
 _CATALOGS = (("tables", "raw", "products.parquet"), ("tables", "staging", "stg_products.parquet"))
 
 
 def matches_of(lake: UPath | Path | str, vendor_id: str, file: str) -> pd.DataFrame:
     """Return the matches of an upload. Raises InputError for names that are no upload's and where it has none."""
+    return _of_upload(lake, _MATCHES, vendor_id, file, "an upload that was matched")
+
+
+def categories_of(lake: UPath | Path | str, vendor_id: str, file: str) -> pd.DataFrame:
+    """Return the categories of an upload. Raises InputError for names that are no upload's and where it has none."""
+    return _of_upload(lake, _CATEGORIES, vendor_id, file, "an upload whose lines were given categories")
+
+
+def _of_upload(
+    lake: UPath | Path | str, table: tuple[str, ...], vendor_id: str, file: str, expected: str
+) -> pd.DataFrame:
     key = f"{vendor_id}/{file}"
     check_key(key)
-    path = UPath(lake).joinpath(*_MATCHES, vendor_id, f"{file}.parquet")
+    path = UPath(lake).joinpath(*table, vendor_id, f"{file}.parquet")
     try:
         data = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
-        raise InputError(Problem(key, "an upload that was matched", f"no {path}")) from None
+        raise InputError(Problem(key, expected, f"no {path}")) from None
     return pd.read_parquet(io.BytesIO(data))
 
 
@@ -67,6 +83,17 @@ def catalog_products(lake: UPath | Path | str) -> set[str] | None:
             continue
         return set(pd.read_parquet(io.BytesIO(data), columns=["product_id"])["product_id"].astype(str))
     return None
+
+
+def known_categories(lake: UPath | Path | str) -> set[str] | None:
+    """Return every category that a labelled listing has, None where the lake holds no labelled listings yet."""
+    try:
+        data = UPath(lake).joinpath(*_LABELLED).read_bytes()
+    except FileNotFoundError:
+        return None
+    frame = pd.read_parquet(io.BytesIO(data))
+    several = [one for many in frame.get("categories", ()) if many is not None for one in many]
+    return {str(one) for one in [*frame["category"].dropna(), *several]}
 
 
 @dataclass(frozen=True)
@@ -109,6 +136,33 @@ def answer_row(
     if problems:
         raise InputError(problems)
     return answers_from_matches(matches, {lines[0]: product_id}, answered_by=answered_by)[0]
+
+
+def category_of_row(
+    lake: UPath | Path | str,
+    vendor_id: str,
+    file: str,
+    row: int,
+    category: str | None,
+    answered_by: str = "",
+    new: bool = False,
+) -> Answer:
+    """Return the answer to the category of the line in a row of an upload (header = row 1), with what was predicted.
+
+    Raises InputError where there is no such line, and for a category that no labelled listing has, unless it is `new`.
+    """
+    rows, key = categories_of(lake, vendor_id, file), f"{vendor_id}/{file}"
+    lines = rows.loc[rows["row"] == row, "line_id"].unique().tolist()
+    problems = [] if lines else [Problem(key, "a row with a line of this upload", str(row), row)]
+    known = None if category is None or new else known_categories(lake)
+    for path in split_categories(category) if known is not None else []:
+        if path not in known:
+            near = difflib.get_close_matches(path, sorted(known), 1)
+            expected = "a category that some listing has" + (f", such as {near[0]!r}" if near else "")
+            problems.append(Problem(key, f"{expected} (--new for a new one)", path, row, "category"))
+    if problems:
+        raise InputError(problems)
+    return category_answers(rows, {lines[0]: category}, answered_by=answered_by)[0]
 
 
 def answers_from_export(

@@ -109,6 +109,12 @@ class TextClassifier:
             p[rows] = calibration.apply(log_p, self.temperature)
         return p
 
+    def linear_probabilities(
+        self, titles: Sequence[str | None], descriptions: Sequence[str | None] | None = None
+    ) -> np.ndarray:
+        """Return what the linear model on n-grams says alone, the baseline; float32 [n, classes], not calibrated."""
+        return calibration.apply(self.parts[LINEAR].scores(*_normal(titles, descriptions)), 1.0)
+
     def explain(
         self, titles: Sequence[str | None], descriptions: Sequence[str | None] | None, chosen: np.ndarray
     ) -> list[str]:
@@ -142,6 +148,11 @@ class TextClassifier:
         return cls(about["classes"], parts, about["weights"], about["temperature"], about["prior"])
 
 
+def fingerprint(listings: pd.DataFrame, config: TextConfig) -> str:
+    """Return an id of everything that decides a classifier: listings with their part, settings, libraries."""
+    return identity_of(CODE_VERSION, _bytes(listings), config.to_dict(), ("torch", "transformers"), 1)
+
+
 def train_text(
     listings: pd.DataFrame,
     config: TextConfig,
@@ -163,7 +174,7 @@ def train_text(
         raise ValueError("no listing of the split 'train' has a category: there is nothing to train a classifier on")
     train, valid = (rows.known(taxonomy) for rows in (train, valid))
     run.stage("start")
-    identity = identity_of(CODE_VERSION, _bytes(listings), config.to_dict(), ("torch", "transformers"), 1)
+    identity = fingerprint(listings, config)
     run.open(work_dir, identity)
     counts = f"{len(train.titles)} listings of {len(taxonomy)} categories, {len(valid.titles)} to validate"
     run.report({"event": "start", "message": f"text classifier: {counts}"})

@@ -98,29 +98,40 @@ class System:
 
 def own_system() -> System:
     """Return the project's own classifiers."""
-    from shelfwise.classification.image import ImageClassifier, ImageConfig, train_images
-    from shelfwise.classification.pictures import Pictures, read_picture
-    from shelfwise.classification.text import TextClassifier, TextConfig, train_text
 
-    from shelfwise.classification.ensemble import Ensemble
+    def look(data: bytes) -> np.ndarray:
+        from shelfwise.classification.image import ImageConfig
+        from shelfwise.classification.pictures import read_picture
 
-    side = ImageConfig().side
+        return read_picture(data, ImageConfig().side)
 
     def pack(folder: Path, pictures: pd.DataFrame, work: Path) -> Packed:
-        return Pictures.pack(picture_files.read(folder, pictures), side, work / "pictures")
+        from shelfwise.classification.image import ImageConfig
+        from shelfwise.classification.pictures import Pictures
+
+        return Pictures.pack(picture_files.read(folder, pictures), ImageConfig().side, work / "pictures")
 
     def text(listings: pd.DataFrame, work: Path, seed: int) -> tuple[Text, dict[str, Any]]:
+        from shelfwise.classification.text import TextClassifier, TextConfig, train_text
+
         report = train_text(listings, TextConfig(seed=seed), work / "model", work / "work", progress)
         return TextClassifier.load(work / "model"), report
 
     def image(
         packed: Packed, listings: pd.DataFrame, work: Path, seed: int, minutes: float | None
     ) -> tuple[Image, dict[str, Any]]:
+        from shelfwise.classification.image import ImageClassifier, ImageConfig, train_images
+
         config = ImageConfig(seed=seed, **({} if minutes is None else {"minutes": minutes}))
         report = train_images(packed, listings, config, work / "model", work / "work", progress)
         return ImageClassifier.load(work / "model"), report
 
-    return System(lambda data: read_picture(data, side), pack, text, image, Ensemble.fit)
+    def combine(*given: Any) -> Both:
+        from shelfwise.classification.ensemble import Ensemble
+
+        return Ensemble.fit(*given)
+
+    return System(look, pack, text, image, combine)
 
 
 def progress(event: Mapping[str, Any]) -> None:
@@ -206,7 +217,7 @@ def prepare(folder: Path, system: System, level: int | None, seed: int, only: st
     if packed is not None:
         digests = [hashlib.sha256(one.tobytes()).hexdigest()[:24] for one in packed.pixels]
         keys["image"] = np.array([digests[place] if place >= 0 else "" for place in at], dtype=object)
-    usable = classify_rows.settle_duplicates(rows, keys)
+    usable = classify_rows.settle(rows, keys, seed)
     taxonomy = Taxonomy(rows.classes)
     return Task(rows, taxonomy, usable, packed, at, taxonomy.truths(frame["categories"]))
 

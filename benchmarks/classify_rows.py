@@ -6,9 +6,9 @@ column `image` (a file below `images/`, or its name), else `images/<listing_id>`
 
 The split: rows with a category; classes (the category path, cut at `level`) with at least ten of them;
 `sklearn.model_selection.train_test_split(test_size=0.2, stratify=class, random_state=seed)` over the rows in the file's
-order. The validation part, an eighth of the training part by the same function, comes out of the training part. A
-training row that says the same as a test row (normalised title and description for text, pixels for pictures) is
-not learned from, and counted; a validation row that says the same as a training row goes back to training.
+order. A training row that says the same as a test row (normalised title and description for text, pixels for pictures)
+is not learned from, and counted. The validation part, an eighth, comes out of the training part, by the project's own
+rule (`shelfwise.classification.splits`): rows that say the same are together in one part.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import numpy as np
 import pandas as pd
 
 from shelfwise.classification import picture_files
+from shelfwise.classification.splits import listing_parts
 from shelfwise.classification.taxonomy import SEPARATOR, SEVERAL, split_categories
 from shelfwise.contract.tabular import clean_header, decode, read_csv
 from shelfwise.errors import InputError, Problem
@@ -188,7 +189,7 @@ def prepare(folder: Path, level: int | None = None, seed: int = 0) -> Rows:
     ]
     frame["text_key"] = [text_key(*pair) for pair in zip(frame["title"], frame["description"], strict=True)]
     pictures = find_pictures(folder, frame)
-    frame["split"] = split(frame["category"], seed)
+    frame["split"] = split(frame["category"], seed)  # validation is parted from training once all keys are known
     counts |= {
         "without_title": int((frame["title"] == "").sum()),
         "without_text": int((frame["text_key"] == "").sum()),
@@ -198,15 +199,13 @@ def prepare(folder: Path, level: int | None = None, seed: int = 0) -> Rows:
 
 
 def split(category: pd.Series, seed: int = 0) -> np.ndarray:
-    """Return 'train', 'valid' or 'test' by row."""
+    """Return 'train' or 'test' by row."""
     from sklearn.model_selection import train_test_split
 
     where = np.arange(len(category))
-    labels = category.to_numpy()
-    rest, test = train_test_split(where, test_size=TEST_SHARE, stratify=labels, random_state=seed)
-    _, valid = train_test_split(rest, test_size=VALID_SHARE, stratify=labels[rest], random_state=seed)
+    _, test = train_test_split(where, test_size=TEST_SHARE, stratify=category.to_numpy(), random_state=seed)
     out = np.full(len(category), "train", dtype=object)
-    out[test], out[valid] = "test", "valid"
+    out[test] = "test"
     return out
 
 
@@ -215,29 +214,35 @@ def nothing_to_learn_from(folder: Path) -> Problem:
     return Problem(str(folder), "titles, descriptions or pictures to learn from", "too few of the kinds asked for")
 
 
-def settle_duplicates(rows: Rows, keys: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return by modality which rows may be learned from, and put validation rows that repeat into training.
+def settle(rows: Rows, keys: Mapping[str, np.ndarray], seed: int = 0) -> dict[str, np.ndarray]:
+    """Return by modality which rows may be learned from, and part validation from training.
 
-    `keys`: modality -> key by row ('' where the row has none). Changes the split of `rows` and adds to its counts.
+    `keys`: 'text', 'image' -> what equal rows share ('' where the row has none of it). Changes the split of `rows` and
+    adds to its counts.
     """
-    part = rows.frame["split"].to_numpy().copy()
-    repeats = np.zeros(len(part), bool)
-    for key in keys.values():
-        repeats |= (part == "valid") & np.isin(key, np.unique(key[part == "train"])) & (key != "")
-    part[repeats] = "train"
-    rows.frame["split"] = part
-    usable = {}
-    dropped: dict[str, int] = {}
+    usable, dropped = {}, {}
+    test = (rows.frame["split"] == "test").to_numpy()
     for modality, key in keys.items():
-        seen = np.isin(key, np.unique(key[part == "test"])) & (key != "") & (part != "test")
-        usable[modality] = (part != "test") & (key != "") & ~seen
+        seen = np.isin(key, np.unique(key[test])) & (key != "") & ~test
+        usable[modality] = ~test & (key != "") & ~seen
         dropped[modality] = int(seen.sum())
+    part = np.where(test, "test", validation(rows.frame, keys, ~test, seed))
+    rows.frame["split"] = part
+    rows.counts |= {name: int((part == name).sum()) for name in ("train", "valid", "test")}
     rows.counts |= {
-        "train": int((part == "train").sum()),
-        "valid": int((part == "valid").sum()),
-        "test": int((part == "test").sum()),
         "duplicates_of_test_dropped": dropped,
-        "repeats_moved_to_training": int(repeats.sum()),
         "learned_from": {modality: int((mask & (part == "train")).sum()) for modality, mask in usable.items()},
     }
     return usable
+
+
+def validation(frame: pd.DataFrame, keys: Mapping[str, np.ndarray], among: np.ndarray, seed: int) -> np.ndarray:
+    """Return 'valid' or 'train' for the rows `among`, 'train' for the others."""
+    text = keys.get("text", np.full(len(frame), "", dtype=object))
+    ids = pd.DataFrame(
+        {"group_id": np.where(text != "", text, "id " + frame["listing_id"]), "category": frame["category"]}
+    )
+    if "image" in keys:
+        ids["image_key"] = pd.Series(keys["image"], dtype=object).where(keys["image"] != "", None)
+    parts = listing_parts(ids[among].reset_index(drop=True), seed, VALID_SHARE, 0.0).set_index("group_id")["split"]
+    return np.where(among, ids["group_id"].map(parts), "train")

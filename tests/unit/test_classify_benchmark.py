@@ -200,22 +200,32 @@ def test_the_split_is_the_stated_one(tmp_path):
     assert sorted(rows.of("test")) == sorted(test)
     assert rows.counts["without_category"] == 1
     assert (rows.counts["classes"], rows.counts["classes_too_small"], rows.counts["in_classes_too_small"]) == (3, 1, 1)
-    for part in ("train", "valid", "test"):
-        assert rows.frame.loc[rows.frame["split"] == part, "category"].nunique() == 3
     again = classify_rows.prepare(tmp_path / "d", seed=1)
     assert again.frame["split"].tolist() != rows.frame["split"].tolist()
 
 
 def test_nothing_that_repeats_a_test_row_is_learnt_from():
-    frame = pd.DataFrame({"split": ["train", "train", "valid", "valid", "test", "test", "train", "valid"]})
+    part = ["train"] * 90 + ["test"] * 10
+    frame = pd.DataFrame({"listing_id": [str(i) for i in range(100)], "category": ["A", "B"] * 50, "split": part})
     rows = classify_rows.Rows(frame, pd.DataFrame(), ("A", "B"))
-    text = np.array(["a", "b", "b", "c", "a", "", "", "a"], dtype=object)
-    usable = classify_rows.settle_duplicates(rows, {"text": text})
-    # The validation row that repeats a training row goes back to training; 'a' stands in test.
-    assert frame["split"].tolist()[:7] == ["train", "train", "train", "valid", "test", "test", "train"]
-    assert usable["text"].tolist() == [False, True, True, True, False, False, False, False]
-    assert rows.counts["duplicates_of_test_dropped"] == {"text": 2}
-    assert rows.counts["learned_from"] == {"text": 2}
+    text = np.array([f"t{i // 3}" for i in range(100)], dtype=object)  # three of each; t30 and on are in test too
+    text[:6] = "t32"
+    text[6:9] = ""
+    picture = np.array([f"p{i}" for i in range(100)], dtype=object)
+    picture[10] = picture[80]  # ties the groups of 9 and 78
+    usable = classify_rows.settle(rows, {"text": text, "image": picture})
+    assert usable["text"].tolist() == [False] * 9 + [True] * 81 + [False] * 10
+    assert usable["image"].tolist() == [True] * 90 + [False] * 10
+    assert rows.counts["duplicates_of_test_dropped"] == {"text": 6, "image": 0}
+    assert frame["split"].iloc[90:].eq("test").all()
+    assert (frame["split"] == "valid").sum() == pytest.approx(90 / 8, abs=6)
+    for key in (text, picture):
+        known = frame["split"].iloc[:90][key[:90] != ""].groupby(key[:90][key[:90] != ""]).nunique()
+        assert (known == 1).all()
+    train = (frame["split"] == "train").to_numpy()
+    assert rows.counts["learned_from"] == {
+        "text": int((usable["text"] & train).sum()), "image": int((usable["image"] & train).sum()),
+    }  # fmt: skip
 
 
 def test_titles_that_are_equal_once_normalised_share_a_key():

@@ -102,7 +102,8 @@ class Weights:
 class Ensemble:
     """Two classifiers together; make it with `fit`. `method`: which combination is used. `weights`: the accuracies that
     were handed over. `temperatures`: by case. `why`: which combination was chosen, and by how much. `table`: what each
-    way reached out of fold. `frequency`: of each class.
+    way reached out of fold. `frequency`: of each class. `out_of_fold`: probabilities of the listings it was fitted on,
+    by ensembles that were not fitted on them, to prove thresholds with; not saved.
     """
 
     method: str
@@ -113,6 +114,7 @@ class Ensemble:
     why: str
     classes: tuple[str, ...] = ()
     table: list[dict[str, Any]] = field(default_factory=list)
+    out_of_fold: np.ndarray | None = None
 
     @classmethod
     def fit(
@@ -148,7 +150,8 @@ class Ensemble:
         if len(parts) == 1:
             (only,) = parts
             why = f"only {only} is there: nothing is combined"
-            return replace(made, method=only, temperatures=temperatures, why=why)
+            made = replace(made, method=only, temperatures=temperatures, why=why)
+            return replace(made, out_of_fold=made.probabilities(text_p, image_p))
         both = np.flatnonzero(np.all([calibration.usable(log, right) for log in logs.values()], axis=0))
         if len(both) > MOST:
             both = np.sort(np.random.default_rng(seed).choice(both, MOST, replace=False))
@@ -157,7 +160,8 @@ class Ensemble:
         if len(both) < FEWEST:
             temperatures[BOTH] = calibration.fit_temperature(mean, answers)
             why = f"{ACCURACY}: {len(both)} validation listings have both, {FEWEST} are needed to learn from them"
-            return replace(made, temperatures=temperatures, why=why)
+            made = replace(made, temperatures=temperatures, why=why)
+            return replace(made, out_of_fold=made.probabilities(text_p, image_p))
         log_prior = np.log(made.frequency)
         scores = np.empty_like(text)
         for inside, outside in _folds(both if groups is None else np.asarray(groups)[both], seed):
@@ -169,7 +173,10 @@ class Ensemble:
         temperatures[BOTH] = calibration.fit_temperature(ways[method], answers)
         learned = Weights.fit(text, image, answers, log_prior)
         why = _why(method, {row["way"]: row["top1"] for row in table}, len(both), weights, learned)
-        return replace(made, method=method, learned=learned, temperatures=temperatures, why=why, table=table)
+        made = replace(made, method=method, learned=learned, temperatures=temperatures, why=why, table=table)
+        p = made.probabilities(text_p, image_p)
+        p[both] = calibration.apply(ways[method], temperatures[BOTH])
+        return replace(made, out_of_fold=p)
 
     def probabilities(self, text_p: np.ndarray | None, image_p: np.ndarray | None) -> np.ndarray:
         """Return calibrated probabilities, float32 [n, classes]; rows sum to 1.
@@ -193,6 +200,14 @@ class Ensemble:
             scores = self._combined(_log(parts[TEXT][both]), _log(parts[IMAGE][both]))
             out[both] = calibration.apply(scores, self.temperatures[BOTH])
         return out
+
+    @staticmethod
+    def cases(text_p: np.ndarray | None, image_p: np.ndarray | None) -> np.ndarray:
+        """Return what there is of each listing: 'both', 'text', 'image' or 'none'."""
+        text, image = (False if p is None else np.isfinite(p).all(axis=1) for p in (text_p, image_p))
+        n = len(next(p for p in (text_p, image_p) if p is not None))
+        words = np.select([text & image, text, image], [BOTH, TEXT, IMAGE], "none")
+        return np.broadcast_to(words, n)
 
     def _combined(self, text: np.ndarray, image: np.ndarray) -> np.ndarray:
         if self.method == LEARNED and self.learned is not None:

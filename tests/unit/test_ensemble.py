@@ -137,6 +137,21 @@ def test_one_classifier_alone_is_an_ensemble_too() -> None:
             made.probabilities(*wrong)
 
 
+def test_thresholds_are_proven_on_probabilities_that_did_not_know_the_answer() -> None:
+    text, image, truth = listings(400)
+    text[:100], image[100:150] = np.nan, np.nan
+    made = Ensemble.fit(text, image, truth, {"text": 0.6, "image": 0.6})
+    p, again = made.out_of_fold, made.probabilities(text, image)
+    assert p is not None
+    np.testing.assert_array_equal(p[:150], again[:150])
+    assert (p[150:] != again[150:]).all(axis=1).all()
+    likely = [np.log(one[np.arange(150, 400), truth[150:]]).mean() for one in (p, again)]
+    assert likely[0] < likely[1], "who was fitted on a listing knows it better"
+    cases = made.cases(text, image)
+    assert [(cases == name).sum() for name in (IMAGE, TEXT, BOTH, "none")] == [100, 50, 250, 0]
+    assert set(made.cases(text, None)) == {"none", TEXT}
+
+
 def test_several_right_answers_and_unknown_ones_are_learnt_from_too() -> None:
     text, image, truth = listings()
     lists = [[int(one)] for one in truth]

@@ -77,7 +77,9 @@ class Shop:
         matches = pd.read_parquet(self.dice.choice(matched))
         lines = matches["line_id"].drop_duplicates().sample(5, random_state=number)
         best = matches[matches["rank"] == 1].set_index("line_id")["product_id"]
-        answers = answers_from_matches(matches, {line: best.get(line) for line in lines}, answered_by="ana")
+        answers = answers_from_matches(
+            matches, {line: best.get(line) for line in lines}, answered_by=f"person {number}"
+        )
         record_answers(self.lake / "feedback", answers)
         with (self.folder / "told").open("a") as told:
             told.write("".join(f"{one['answer_id']}\n" for one in answers))

@@ -213,7 +213,7 @@ class Outcome:
 
 
 def top_classes(p: np.ndarray, k: int) -> np.ndarray:
-    """Return the `k` most probable classes of each row, best first, equal ones by number; all where there are fewer."""
+    """Return the `k` most probable classes of each row, best first; all of them where there are no more."""
     k = min(k, p.shape[1])
     if k == p.shape[1]:
         return np.argsort(-p, axis=1, kind="stable")

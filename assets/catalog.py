@@ -9,6 +9,7 @@ from assets.common import DATA_TEAM, clock_metadata, float_metadata, picture, ta
 from resources.lake import Lake
 from resources.source import DataDirectory
 from shelfwise.artifacts import content_id
+from shelfwise.classification.picture_files import with_pictures
 from shelfwise.contract import fingerprint, read_table
 from shelfwise.feedback import FOLDER, examine, read_inbox
 from shelfwise.timing import DomainClock
@@ -51,6 +52,27 @@ def products(source: DataDirectory) -> dg.MaterializeResult[pd.DataFrame]:
 def mappings(source: DataDirectory) -> dg.MaterializeResult[pd.DataFrame]:
     """What people mapped in the past: a vendor's line and the product it is."""
     return _read(source, "mappings")
+
+
+@dg.asset(
+    key_prefix="raw", group_name="raw", owners=DATA_TEAM, kinds={"parquet"}, deps=[data_directory], code_version="1"
+)
+def listings(source: DataDirectory) -> dg.MaterializeResult[pd.DataFrame]:
+    """Labelled listings as delivered: title, description, category path (or several), seller, picture. `image` is the
+    file that was named, or else the one in images/ that bears the listing's id. Without the table there are none, and
+    the catalog's own products stand in for them (`marts/labelled_listings`).
+    """
+    with DomainClock() as clock:
+        read = read_table(source.url, "listings")
+        frame, by_id = with_pictures(source.url, read.frame)
+    repairs = pd.DataFrame([repair.as_dict() for repair in read.repairs])
+    metadata = {"source": read.source, "repairs": len(read.repairs), "pictures_found_by_id": by_id}
+    if not read.present:
+        metadata["stand_in"] = "no listings were given: products of the catalog that have a category stand in for them"
+    if len(repairs):
+        metadata["repairs_made"] = table(repairs)
+    version = dg.DataVersion(content_id(read.version, frame["image"].fillna("").tolist()))
+    return dg.MaterializeResult(value=frame, metadata=metadata | table_metadata(frame, clock), data_version=version)
 
 
 SOUND_FEEDBACK = dg.AssetCheckSpec(

@@ -59,6 +59,8 @@ fine_tune = dg.define_asset_job(
 )
 
 CATALOG = _assets("matching/product_names").upstream() | INDEX
+# Answers become labelled listings with the next training; nothing in production reads them sooner.
+LISTINGS = _assets("marts/labelled_listings")
 
 evaluate_champion = dg.define_asset_job(
     EVALUATE_JOB,
@@ -87,7 +89,7 @@ follow_champion = dg.define_asset_job(
 take_feedback = dg.define_asset_job(
     FEEDBACK_JOB,
     selection=_assets("raw/feedback")
-    | (_assets("raw/feedback").downstream() & dg.AssetSelection.groups("staging", "marts"))
+    | ((_assets("raw/feedback").downstream() & dg.AssetSelection.groups("staging", "marts")) - LISTINGS)
     | INDEX
     | _assets("monitoring/live_quality"),
     description="Take new answers from the inbox: live quality, labelled lines, names and the champion's index.",

@@ -98,7 +98,7 @@ def parse(manifest_path: Path) -> None:
 def _is_outdated(manifest_path: Path) -> bool:
     if not (manifest_path.exists() and manifest_path.with_name(PARSED.name).exists()):
         return True
-    folders = [path for name in ("models", "macros", "tests") if (path := PROJECT_DIR / name).exists()]
+    folders = [path for name in ("models", "macros", "seeds", "tests") if (path := PROJECT_DIR / name).exists()]
     sources = [PROJECT_DIR / "dbt_project.yml", PROJECT_DIR / "profiles.yml"]
     sources += [path for folder in folders for path in [folder, *folder.rglob("*")]]
     return max(path.stat().st_mtime for path in sources) > manifest_path.stat().st_mtime
@@ -130,14 +130,15 @@ class Scratch:
         return self.directory / "output"
 
     def table(self, key: dg.AssetKey) -> Path:
-        """The file that the macro `write_parquet` wrote for a model."""
+        """The file that the macro `write_parquet` wrote for a model or seed."""
         return self.output / f"{'.'.join(key.path)}.parquet"
 
     def variables(self, lake: Lake) -> str:
         """Variables of the dbt project (see `profiles.yml`), as the command line takes them."""
         # The file's name is the database's name in the manifest, by which column lineage finds its tables.
         database = self.directory / "warehouse.duckdb"
-        return json.dumps({"lake": str(lake.path.absolute()), "output": str(self.output), "database": str(database)})
+        paths = {"lake": lake.path.absolute(), "output": self.output, "database": database, "project": PROJECT_DIR}
+        return json.dumps({name: str(path) for name, path in paths.items()})
 
     def remove(self) -> None:
         shutil.rmtree(self.directory, ignore_errors=True)
@@ -233,11 +234,12 @@ def _describe(output: dg.Output, invocation: DbtCliInvocation, scratch: Scratch,
     node = manifest["nodes"][output.metadata["unique_id"].value]
     described = {name: column["description"].strip() for name, column in node["columns"].items()}
     schema = pq.read_schema(scratch.table(_key(node)))
-    parents = [manifest["nodes"].get(id) or manifest["sources"][id] for id in node["depends_on"]["nodes"]]
+    above = node["depends_on"].get("nodes", [])  # a seed has none
+    parents = [manifest["nodes"].get(id) or manifest["sources"][id] for id in above]
     lineage = _build_column_lineage_metadata(
         EventHistoryMetadata(
             columns=_untyped(schema.names),
-            parents={p["relation_name"]: _untyped(_columns_of(_key(p), scratch, lake)) for p in parents},
+            parents={p["relation_name"]: _untyped(_columns_of(p, scratch, lake)) for p in parents},
         ),
         node,
         manifest,
@@ -257,9 +259,12 @@ def _key(node: Mapping[str, Any]) -> dg.AssetKey:
     return dg.AssetKey([node["schema"], node["name"]])
 
 
-def _columns_of(key: dg.AssetKey, scratch: Scratch, lake: Lake) -> list[str]:
+def _columns_of(node: Mapping[str, Any], scratch: Scratch, lake: Lake) -> list[str]:
     import pyarrow.parquet as pq
 
+    if node["resource_type"] == "seed":  # maybe never published yet: it is read from its file
+        return list(node["columns"])
+    key = _key(node)
     built = scratch.table(key)
     with (built if built.exists() else lake.table_path(key)).open("rb") as file:
         return pq.read_schema(file).names

@@ -2,7 +2,7 @@
     {#-
         Views over the Parquet of everything that the selected nodes read but that is not built in this run. It makes
         `dbt build --select vendor_statistics` work on an empty scratch database, and gives sources a schema to be
-        looked up in, which column lineage needs.
+        looked up in, which column lineage needs. A seed is read from its file: what people wrote there counts at once.
     -#}
     {%- if execute -%}
         {%- set attached = [] -%}
@@ -17,7 +17,11 @@
             {%- set table = graph.sources.get(id) or graph.nodes[id] %}
 create schema if not exists {{ table.schema }};
 create or replace view {{ table.relation_name }} as
+{% if table.resource_type == 'seed' -%}
+select * from read_csv('{{ seed_file(table) | replace("'", "''") }}', header = true, all_varchar = true);
+{%- else -%}
 select * from read_parquet('{{ lake_table(table.schema, table.name) | replace("'", "''") }}');
+{%- endif -%}
         {%- endfor -%}
     {%- endif -%}
 {% endmacro %}
@@ -25,4 +29,9 @@ select * from read_parquet('{{ lake_table(table.schema, table.name) | replace("'
 
 {% macro lake_table(schema, name) -%}
     {{ var('lake', '../lake') }}/tables/{{ schema }}/{{ name }}.parquet
+{%- endmacro %}
+
+
+{% macro seed_file(seed) -%}
+    {{ var('project', seed.root_path) }}/{{ seed.original_file_path }}
 {%- endmacro %}

@@ -46,6 +46,18 @@ def find(root: UPath | Path | str, listings: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS).drop_duplicates("listing_id").reset_index(drop=True)
 
 
+def with_pictures(root: UPath | Path | str, listings: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+    """Return listings whose `image` names the file that bears their id, where they name none; and how many there are.
+
+    One listing of the folder, nothing is read. Raises ListingError where the folder is there and cannot be listed.
+    """
+    unnamed = listings["image"].isna()
+    found = find(root, listings.loc[unnamed, ["listing_id", "image"]])
+    paths = listings["listing_id"].map(found.set_index("listing_id")["path"].astype("object"))
+    filled = listings["image"].astype("object").where(~unnamed, paths).astype(listings["image"].dtype)
+    return listings.assign(image=filled), int(filled[unnamed].notna().sum())
+
+
 def read(root: UPath | Path | str, found: pd.DataFrame) -> Iterator[tuple[str, bytes | str]]:
     """Yield (listing_id, bytes, or in words why there are none) for each row of `find`.
 

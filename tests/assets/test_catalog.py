@@ -8,13 +8,13 @@ import dagster as dg
 import pandas as pd
 import pytest
 
-from assets.catalog import data_directory, feedback, mappings, product_profile, products
+from assets.catalog import data_directory, feedback, listings, mappings, product_profile, products
 from assets.checks import known_products
 from resources.lake import Lake, ReferenceIO, TableIO
 from resources.source import DataDirectory
 from shelfwise.feedback import record_feedback
 
-GRAPH = [data_directory, products, mappings, feedback, product_profile, known_products]
+GRAPH = [data_directory, products, mappings, listings, feedback, product_profile, known_products]
 PRODUCTS = "product_id,title,brand,category,price\n1,Soap 75 cl,Acme,Care > Soap,2.5\n2,Milk 1 l,,Food > Milk,0.9\n"
 MAPPINGS = "vendor_id,vendor_title,product_id\nv1,SOAP 0.75L,1\nv2,milk 1000ml,2\n"
 
@@ -80,8 +80,8 @@ def test_tables_are_read_and_reported(directory: Directory) -> None:
     result = directory.materialize()
     assert result.success
     metadata = {e.asset_key.path[-1]: e.materialization.metadata for e in result.get_asset_materialization_events()}
-    assert set(metadata) == {"data_directory", "products", "mappings", "feedback", "product_profile"}
-    for name, rows in {"products": 2, "mappings": 2, "feedback": 0}.items():
+    assert set(metadata) == {"data_directory", "products", "mappings", "listings", "feedback", "product_profile"}
+    for name, rows in {"products": 2, "mappings": 2, "listings": 0, "feedback": 0}.items():
         assert metadata[name]["dagster/row_count"].value == rows
         columns = metadata[name]["dagster/column_schema"].value.columns
         assert [column.name for column in columns] == list(directory.table(name).columns)
@@ -105,6 +105,29 @@ def test_optional_columns_and_tables_are_always_there(directory: Directory) -> N
     assert len(directory.table("mappings")) == 0
 
 
+def test_listings_know_their_pictures_and_without_listings_it_is_said_what_stands_in(directory: Directory) -> None:
+    def metadata() -> dict[str, dg.MetadataValue]:
+        (event,) = directory.materialize([listings]).get_asset_materialization_events()
+        return dict(event.materialization.metadata)
+
+    assert "products of the catalog" in metadata()["stand_in"].value
+    assert list(directory.table("listings")) == [
+        "listing_id", "title", "description", "category", "image", "seller_id",
+    ]  # fmt: skip
+    text = "listing_id,title,category,image\nl1,Soap,Care,\nl2,Milk,Food,images/other.png\nl3,Tea,Food | Drinks,\n"
+    directory.write(listings=text)
+    (directory.data / "images").mkdir()
+    told = metadata()
+    assert "stand_in" not in told
+    assert told["pictures_found_by_id"].value == 0
+    (directory.data / "images" / "l1.png").write_bytes(b"x")
+    (directory.data / "images" / "l2.jpg").write_bytes(b"x")
+    assert metadata()["pictures_found_by_id"].value == 1
+    images = directory.table("listings")["image"]
+    assert images.tolist()[:2] == ["images/l1.png", "images/other.png"]
+    assert images.isna().tolist() == [False, False, True]
+
+
 def test_the_version_of_a_table_follows_its_content_and_nothing_else(directory: Directory) -> None:
     first = versions(directory.materialize())
     directory.write(products=PRODUCTS)
@@ -125,6 +148,7 @@ def test_the_version_of_a_table_follows_its_content_and_nothing_else(directory: 
         ("products", "", ["products.csv", "empty"]),
         ("products", "product_id,title\n", ["products.csv", "header only"]),
         ("products", b"PK\x03\x04" + b"\0" * 200, ["products.csv", "CSV"]),
+        ("listings", "listing_id,title,category\n1,Soap,Care\n2,Milk,\n", ["listings.csv, row 3, column 'category'"]),
         ("mappings", "vendor,title,product\nv,a,1\n", ["mappings.csv", "'vendor_id'"]),
         ("mappings", "vendor_id,vendor_title,product_id\nv1,SOAP,1\nv2,milk,2,3,4\n", ["mappings.csv, row 3"]),
     ],
@@ -135,7 +159,7 @@ def test_a_bad_table_is_named_and_the_last_good_one_stays(
     assert directory.materialize().success
     before = {path: path.read_bytes() for path in directory.lake.rglob("*") if path.is_file()}
     directory.write(**{table: content})
-    result = directory.materialize([products, mappings])
+    result = directory.materialize([products, mappings, listings])
     assert not result.success
     message = failure(result, f"raw__{table}")
     assert all(part in message for part in parts), message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -10,18 +11,24 @@ import dagster as dg
 import pandas as pd
 import pytest
 
+from assets import warehouse as warehouse_module
 from assets.warehouse import warehouse
 from resources import dbt as dbt_module
 from resources import dbt_run
 from resources.dbt import Scratch, dbt_resource
 from resources.dbt_run import PARSED
 from resources.lake import Lake, TableIO
+from shelfwise.contract.tables import empty_frame
 from shelfwise.feedback import read_feedback
 from tests.s3 import point_at, remove
 
-STAGING = ("stg_products", "stg_mappings", "stg_feedback")
-MARTS = ("labelled_positives", "vendor_statistics")
-KEYS = {dg.AssetKey(["staging", name]) for name in STAGING} | {dg.AssetKey(["marts", name]) for name in MARTS}
+MODELS = {
+    "raw": ("category_mapping",),
+    "staging": ("stg_products", "stg_mappings", "stg_feedback", "stg_categories", "stg_listings"),
+    "marts": ("labelled_positives", "vendor_statistics", "labelled_listings"),
+}
+KEYS = {dg.AssetKey([schema, name]) for schema, names in MODELS.items() for name in names}
+SEED = dg.AssetKey(["raw", "category_mapping"])
 
 
 def _write_raw(root: Path, product_ids: list[str]) -> None:
@@ -41,6 +48,9 @@ def _write_raw(root: Path, product_ids: list[str]) -> None:
     )
     mappings.to_parquet(folder / "mappings.parquet", index=False)
     read_feedback(root / "nobody").to_parquet(folder / "feedback.parquet", index=False)
+    listings = empty_frame("listings")
+    listings.loc[0] = ["l1", "Old phone", None, "All Electronics > Phones", None, None]
+    listings.to_parquet(folder / "listings.parquet", index=False)
 
 
 def _materialize(root: Path, selection: dg.AssetSelection | None = None) -> dg.ExecuteInProcessResult:
@@ -52,8 +62,9 @@ def _published(root: Path) -> dict[str, bytes]:
     tables = root / "tables"
     return {
         path.relative_to(tables).as_posix(): path.read_bytes()
-        for folder in ("staging", "marts")
+        for folder, names in MODELS.items()
         for path in (tables / folder).glob("*")
+        if path.stem in names
     }
 
 
@@ -116,6 +127,12 @@ def test_column_lineage_reaches_from_the_marts_to_the_raw_tables(materialized):
     assert positives["product_title"] == {"staging/stg_products.title"}
     assert positives["product_id"] == {"staging/stg_mappings.product_id", "staging/stg_feedback.product_id"}
     assert lineage("marts", "vendor_statistics")["share_upper"] == {"marts/labelled_positives.vendor_title"}
+    assert "raw/category_mapping.merged_into" in lineage("staging", "stg_categories")["counts_as"]
+    assert lineage("staging", "stg_listings")["seller_id"] == {"raw/listings.seller_id"}
+    listed = lineage("marts", "labelled_listings")
+    assert {"staging/stg_listings.title", "staging/stg_products.title", "staging/stg_feedback.vendor_title"} == (
+        listed["title"]
+    )
 
 
 def test_dbt_tests_arrive_as_checks(run):
@@ -137,7 +154,7 @@ def test_specs_are_complete_and_tied_to_the_raw_assets():
         assert spec.description
         assert "select" not in spec.description
     dependencies = {dep.asset_key for spec in warehouse.specs for dep in spec.deps} - KEYS
-    assert dependencies == {dg.AssetKey(["raw", name]) for name in ("products", "mappings", "feedback")}
+    assert dependencies == {dg.AssetKey(["raw", name]) for name in ("products", "mappings", "feedback", "listings")}
 
 
 def test_a_failing_test_publishes_nothing(run, tmp_path):
@@ -171,6 +188,35 @@ def test_one_table_alone_reads_the_published_ones(run, materialized):
     after = _published(root)
     assert pd.read_parquet(root / "tables/marts/vendor_statistics.parquet")["vendor_id"].tolist() == ["v1"]
     assert {name for name in before if before[name] != after[name]} == {"marts/vendor_statistics.parquet"}
+
+
+def test_the_mapping_is_read_from_its_file_by_a_run_that_does_not_build_it(run, tmp_path):
+    root, _ = run
+    lake = tmp_path / "lake"
+    shutil.copytree(root / "tables", lake / "tables")
+    (lake / "tables" / "raw" / "category_mapping.parquet").unlink()
+    key = dg.AssetKey(["staging", "stg_categories"])
+    result = _materialize(lake, dg.AssetSelection.assets(key))
+    assert result.success
+    merged = pd.read_parquet(lake / "tables/staging/stg_categories.parquet")
+    assert merged[["category", "counts_as"]].values.tolist() == [["All Electronics > Phones", "Electronics > Phones"]]
+    assert not (lake / "tables" / "raw" / "category_mapping.parquet").exists()
+
+
+def test_a_chain_in_the_mapping_stops_what_reads_it_and_names_the_row(run, tmp_path, monkeypatch):
+    root, _ = run
+    (tmp_path / "seeds").mkdir()
+    (tmp_path / "seeds" / "category_mapping.csv").write_text("category,merged_into,note\nA,B,\nB,C,\n")
+    monkeypatch.setattr(warehouse_module, "MAPPING", tmp_path / "seeds" / "category_mapping.csv")
+    before = _published(root)
+    result = _materialize(root, dg.AssetSelection.assets(SEED))
+    assert _published(root) == before
+    assert not result.success
+    message = str(result.get_step_failure_events()[0].step_failure_data.error.message)
+    assert "category_mapping.csv, row 2, column 'merged_into'" in message
+    assert "'B', which row 3 merges into 'C'" in message
+    other = _materialize(root, dg.AssetSelection.assets(["marts", "vendor_statistics"]))
+    assert other.success, "what does not read the mapping goes on"
 
 
 @pytest.fixture

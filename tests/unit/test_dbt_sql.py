@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -14,6 +15,10 @@ import pandas as pd
 import pytest
 
 from resources.dbt import DBT, PROJECT_DIR
+from shelfwise.classification.merging import check_mapping, merged
+from shelfwise.classification.splits import group_ids
+from shelfwise.classification.taxonomy import split_categories
+from shelfwise.contract.tables import empty_frame
 from shelfwise.duckdb_functions import register
 from shelfwise.feedback import contradictions, resolve
 from shelfwise.text import normalise
@@ -85,29 +90,65 @@ FEEDBACK = pd.DataFrame(
     ],
 ).assign(feedback_id="batch")  # fmt: skip
 
+# The seed merges "All Electronics" and its branch into "Electronics".
+LISTINGS = pd.DataFrame(
+    [
+        # Same title and description in other spelling: one is kept, with its picture; the other picture is kept too.
+        ("l1", "Nova Phone", "black", "All Electronics>Phones", None, "s1"),
+        ("l2", "NOVA  phone", "Black ", "Electronics > Phones", "images/1.jpg", "s2"),
+        ("l3", "Nova phone", "black", "Electronics > Phones > ", "images/2.jpg", None),
+        ("l4", "nova phone", "BLACK", "Electronics > Phones", "images/1.jpg", "s2"),
+        # The same text under another category contradicts it: both stay, in one group.
+        ("l5", "Nova Phone", "Black", "Toys", None, "s3"),
+        # Several right ones, one of them twice after merging.
+        ("l6", "Phone case", " ", "Electronics>Phones | All Electronics > Phones | Cases", " ", " "),
+        # The branch itself, and a name that only begins like it.
+        ("l7", "Something electric", None, "All Electronics", None, None),
+        ("l8", "Magazine", None, "All Electronics Weekly > Issues", None, None),
+        # No letter or digit: like no other.
+        ("l9", "!!!", None, "Drinks > Wine > Red", None, None),
+        ("l91", "???", None, "Drinks > Wine > Red", None, None),
+    ],
+    columns=["listing_id", "title", "description", "category", "image", "seller_id"],
+)
+
 REJECTED = "rejected_product_ids"
 TABLES = [
+    "raw.category_mapping",
     "staging.stg_products",
     "staging.stg_mappings",
     "staging.stg_feedback",
+    "staging.stg_categories",
+    "staging.stg_listings",
     "marts.labelled_positives",
     "marts.vendor_statistics",
+    "marts.labelled_listings",
 ]
 
 
-def _write_lake(root: Path, products: pd.DataFrame, mappings: pd.DataFrame, feedback: pd.DataFrame) -> None:
+def _write_lake(
+    root: Path,
+    products: pd.DataFrame,
+    mappings: pd.DataFrame,
+    feedback: pd.DataFrame,
+    listings: pd.DataFrame | None = None,
+) -> None:
     folder = root / "tables" / "raw"
     folder.mkdir(parents=True)
-    for name, frame in {"products": products, "mappings": mappings, "feedback": feedback}.items():
+    listings = empty_frame("listings") if listings is None else listings
+    raw = {"products": products, "mappings": mappings, "feedback": feedback, "listings": listings}
+    for name, frame in raw.items():
         frame.to_parquet(folder / f"{name}.parquet", index=False)
 
 
-def _dbt(root: Path, *arguments: str) -> tuple[int, dict[str, pd.DataFrame], dict[str, str]]:
+def _dbt(
+    root: Path, *arguments: str, project: Path = PROJECT_DIR
+) -> tuple[int, dict[str, pd.DataFrame], dict[str, str]]:
     """Run dbt; return its exit code, the tables it wrote and the status of every node by name."""
     output = root / "output"
     output.mkdir(exist_ok=True)
     variables = {"lake": str(root), "output": str(output), "database": str(output / "warehouse.duckdb")}
-    flags = ["--project-dir", PROJECT_DIR, "--profiles-dir", PROJECT_DIR, "--no-partial-parse", "--quiet"]
+    flags = ["--project-dir", project, "--profiles-dir", project, "--no-partial-parse", "--quiet"]
     flags += ["--target-path", root / "target", "--log-path", root / "target", "--vars", json.dumps(variables)]
     done = subprocess.run([DBT, *arguments, *flags], capture_output=True, text=True, env=dict(os.environ))
     tables = {path.stem: pd.read_parquet(path) for path in output.glob("*.parquet")}
@@ -118,7 +159,7 @@ def _dbt(root: Path, *arguments: str) -> tuple[int, dict[str, pd.DataFrame], dic
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     root = tmp_path_factory.mktemp("lake")
-    _write_lake(root, PRODUCTS, MAPPINGS, FEEDBACK)
+    _write_lake(root, PRODUCTS, MAPPINGS, FEEDBACK, LISTINGS)
     code, tables, statuses = _dbt(root, "build")
     assert code == 0, statuses
     assert sorted(tables) == sorted(TABLES)
@@ -250,6 +291,81 @@ def test_vendor_statistics_describe_the_labelled_lines(built):
     assert statistics["last_source"].tolist() == ["feedback", "feedback", "mapping", "feedback"]
 
 
+def test_categories_are_merged_with_what_lies_below_them(built):
+    categories = built[0]["staging.stg_categories"]
+    assert _rows(categories, "category", "counts_as", "is_merged", "n_listings", "n_products") == [
+        ("All Electronics", "Electronics", True, 1, 0),
+        ("All Electronics > Phones", "Electronics > Phones", True, 2, 0),
+        ("All Electronics Weekly > Issues", "All Electronics Weekly > Issues", False, 1, 0),
+        ("Cases", "Cases", False, 1, 0),
+        ("Drinks", "Drinks", False, 0, 1),
+        ("Drinks > Wine > Red", "Drinks > Wine > Red", False, 2, 1),
+        ("Drinks > Wine > White", "Drinks > Wine > White", False, 0, 1),
+        ("Electronics > Phones", "Electronics > Phones", False, 4, 0),
+        ("Toys", "Toys", False, 1, 0),
+    ]
+    mapping = check_mapping(PROJECT_DIR / "seeds" / "category_mapping.csv")
+    assert [merged(path, mapping) for path in categories["category"]] == categories["counts_as"].tolist()
+
+
+def test_listings_have_merged_categories_and_one_text(built):
+    listings = built[0]["staging.stg_listings"].set_index("listing_id")
+    assert list(listings.loc["l6", "categories"]) == ["Electronics > Phones", "Cases"]
+    assert listings.loc["l6", ["category", "category_root", "category_leaf"]].tolist() == [
+        "Electronics > Phones", "Electronics", "Phones",
+    ]  # fmt: skip
+    assert listings.loc["l6", ["description", "image", "seller_id"]].isna().all()
+    assert (listings.loc["l1", "text"], listings.loc["l6", "text"]) == ("Nova Phone\nblack", "Phone case")
+    assert len(listings) == len(LISTINGS)
+    given = LISTINGS.set_index("listing_id")["category"]
+    mapping = check_mapping(PROJECT_DIR / "seeds" / "category_mapping.csv")
+    for listing_id, categories in listings["categories"].items():
+        expected = dict.fromkeys(merged(path, mapping) for path in split_categories(given[listing_id]))
+        assert list(categories) == list(expected)
+
+
+def test_repeated_listings_are_dropped_and_share_a_group(built):
+    listings = built[0]["marts.labelled_listings"]
+    listed = listings[listings["source"] == "listing"].set_index("listing_id")
+    assert listed.index.tolist() == ["l2", "l3", "l5", "l6", "l7", "l8", "l9", "l91"]
+    assert listed["n_rows"].tolist() == [2, 1, 1, 1, 1, 1, 1, 1]
+    assert listed.loc[["l2", "l3", "l5"], "group_id"].nunique() == 1
+    assert listed["group_id"].nunique() == 6
+    python = group_ids(listings["title"], listings["description"], listings["listing_id"])
+    assert python.tolist() == listings["group_id"].tolist()
+
+
+def test_an_answer_is_a_title_of_its_products_category_where_listings_know_that(built):
+    listings = built[0]["marts.labelled_listings"]
+    answers = listings[listings["source"] == "feedback"]
+    assert _rows(answers, "title", "category", "seller_id") == [("TORN", "Drinks > Wine > Red", "v5")]
+
+
+def test_without_listings_the_products_stand_in(tmp_path):
+    _write_lake(tmp_path, PRODUCTS, MAPPINGS, FEEDBACK)
+    code, tables, statuses = _dbt(tmp_path, "build")
+    assert code == 0, statuses
+    listings = tables["marts.labelled_listings"]
+    assert listings["source"].value_counts().to_dict() == {"product": 3, "feedback": 2}
+    products = listings[listings["source"] == "product"]
+    assert _rows(products, "listing_id", "category") == [
+        ("p1", "Drinks > Wine > Red"),
+        ("p2", "Drinks > Wine > White"),
+        ("p3", "Drinks"),
+    ]
+
+
+def test_a_chain_in_the_mapping_fails_its_test(tmp_path):
+    project = tmp_path / "dbt_project"
+    shutil.copytree(PROJECT_DIR, project, ignore=shutil.ignore_patterns("target"))
+    mapping = "category,merged_into,note\nA,B > C,\nB,D,\nE > F,E > G,\n"
+    (project / "seeds" / "category_mapping.csv").write_text(mapping)
+    _write_lake(tmp_path, PRODUCTS, MAPPINGS, FEEDBACK)
+    code, _, statuses = _dbt(tmp_path, "build", "--select", "category_mapping", project=project)
+    assert code != 0
+    assert {name for name, status in statuses.items() if status == "fail"} == {"no_chain_in_category_mapping"}
+
+
 def test_shared_titles_are_a_warning_and_nothing_else_is(built):
     statuses = built[1]
     assert {name for name, status in statuses.items() if status == "warn"} == {"products_with_the_same_title"}
@@ -263,11 +379,15 @@ def test_empty_tables_stay_empty(tmp_path):
     products = PRODUCTS[["product_id", "title"]].assign(
         brand=None, category=None, description=None, price=None, size=None, image=None
     )
-    mappings, feedback = (pd.DataFrame(columns=frame.columns, dtype=object) for frame in (MAPPINGS, FEEDBACK))
-    _write_lake(tmp_path, products, mappings, feedback)
+    mappings, feedback, listings = (
+        pd.DataFrame(columns=frame.columns, dtype=object) for frame in (MAPPINGS, FEEDBACK, LISTINGS)
+    )
+    _write_lake(tmp_path, products, mappings, feedback, listings)
     code, tables, statuses = _dbt(tmp_path, "build")
     assert code == 0, statuses
-    assert {name: len(table) for name, table in tables.items()} == dict(zip(TABLES, (7, 0, 0, 0, 0), strict=True))
+    counts = {name: len(table) for name, table in tables.items()}
+    assert counts.pop("raw.category_mapping") > 0
+    assert counts == dict(zip(TABLES[1:], (7, 0, 0, 0, 0, 0, 0, 0), strict=True))
     assert tables["marts.labelled_positives"]["product_id"].dtype == tables["staging.stg_products"]["title"].dtype
 
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 INK, MUTED, ACCENT, GOOD, WARN, BAD = "#1f2933", "#8a94a0", "#2f6fde", "#2e9e6b", "#e0a32e", "#cf4b4b"
 
 
-def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, np.ndarray]:
+def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, np.ndarray]:
+    """Return a figure of this size in inches with its axes [rows, columns]."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -35,13 +36,14 @@ def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tup
     return figure, axes
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """Return a figure as a picture."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     return buffer.getvalue()
 
 
-def _literal(text: str) -> str:
+def literal(text: str) -> str:
     """Text that matplotlib draws as it is: between dollar signs it would read formulas, and fail on what is none."""
     return text.replace("$", r"\$")
 
@@ -52,7 +54,7 @@ def profile_picture(profile: Mapping[str, pd.Series]) -> bytes:
     `profile` holds `title_length` and `title_tokens` (one value per product), `missing_share` (by column) and
     `category` (products by category).
     """
-    figure, axes = _figure(10, 6, 2, 2)
+    figure, axes = new_figure(10, 6, 2, 2)
     axes[0, 0].hist(profile["title_length"], bins=40, color=ACCENT)
     axes[0, 0].set(title="Title length (characters)", ylabel="products")
     counts = profile["title_tokens"].value_counts().sort_index()
@@ -62,33 +64,38 @@ def profile_picture(profile: Mapping[str, pd.Series]) -> bytes:
     axes[1, 0].barh(missing.index, missing * 100, color=WARN)
     axes[1, 0].set(title="Missing values (%)", xlim=(0, 100))
     categories = profile["category"].head(15)[::-1]
-    axes[1, 1].barh([_literal(str(name)[-40:]) for name in categories.index], categories, color=ACCENT)
+    axes[1, 1].barh([literal(str(name)[-40:]) for name in categories.index], categories, color=ACCENT)
     axes[1, 1].set(title="Largest categories (products)")
-    return _png(figure)
+    return png(figure)
 
 
 def precision_coverage_picture(
     curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
     approve_point: tuple[float, float] | None = None,
     certificate: Certificate | None = None,
+    title: str = "Precision against coverage, lines of unseen vendors",
+    covers: str = "coverage: share of lines with a match that were answered rightly",
+    settled: str = "approved",
+    lines: str = "lines",
 ) -> bytes:
-    """Draw precision against coverage for each matcher: `curves[name] = (coverage, precision)`, both in 0..1.
+    """Draw precision against coverage for each model: `curves[name] = (coverage, precision)`, both in 0..1.
 
     `approve_point` is (coverage, precision) at the auto-approve threshold. `certificate`: what is guaranteed; the
-    target is drawn as a line, threshold, bound and sample are named.
+    target is drawn as a line, threshold, bound and sample are named. `covers`: what coverage is; `settled`, `lines`:
+    what is done with what, without a person.
     """
-    figure, axes = _figure(7, 4.5)
+    figure, axes = new_figure(7, 4.5)
     axis = axes[0, 0]
     colours = [ACCENT, MUTED, WARN, GOOD, BAD]
     for index, (name, (coverage, precision)) in enumerate(curves.items()):
         width = 2.2 if index == 0 else 1.4
         axis.plot(coverage, precision, label=name, color=colours[index % len(colours)], linewidth=width)
     if approve_point is not None and all(np.isfinite(approve_point)):
-        axis.plot(*approve_point, "o", color=GOOD, markersize=8, label="auto-approved")
+        axis.plot(*approve_point, "o", color=GOOD, markersize=8, label=f"auto-{settled}")
     if certificate is not None:
         axis.axhline(certificate.target, color=GOOD, linewidth=0.9, linestyle="--")
         axis.annotate(
-            _promise(certificate),
+            _promise(certificate, settled, lines),
             (0.99, 0.03),
             xycoords="axes fraction",
             ha="right",
@@ -96,29 +103,32 @@ def precision_coverage_picture(
             fontsize=8,
             color=INK,
         )
-    axis.set(xlabel="coverage: share of lines with a match that were answered rightly", xlim=(0, 1))
+    axis.set(xlabel=covers, xlim=(0, 1))
     axis.set(ylabel="precision of the answers", ylim=(0, 1.02))
-    axis.set_title("Precision against coverage, lines of unseen vendors")
+    axis.set_title(title)
     axis.grid(alpha=0.25)
     axis.legend(frameon=False, fontsize=8, loc="lower left")
-    return _png(figure)
+    return png(figure)
 
 
-def _promise(one: Certificate) -> str:
+def _promise(one: Certificate, settled: str, lines: str) -> str:
     if one.threshold is None:
         return (
-            f"target {one.target:.4g}: too little evidence among {one.sample:,} lines,\nnothing is approved on its own"
+            f"target {one.target:.4g}: too little evidence among {one.sample:,} {lines},\n"
+            f"nothing is {settled} on its own"
         )
     return (
-        f"approved from {one.threshold:.4f}, certified on other lines:\n"
+        f"{settled} from {one.threshold:.4f}, certified on other {lines}:\n"
         f"precision ≥ {one.bound:.4f} ({one.confidence:.0%} confidence; target {one.target:.4g})\n"
-        f"{one.wrong:,} of {one.lines:,} lines wrong, of {one.sample:,} looked at"
+        f"{one.wrong:,} of {one.lines:,} {lines} wrong, of {one.sample:,} looked at"
     )
 
 
-def accuracy_picture(metrics: Mapping[str, Mapping[str, float]]) -> bytes:
-    """Draw top-1 and top-5 of each matcher as bars; `metrics[name]` holds `top1`, `top5` and, where known, bounds."""
-    figure, axes = _figure(7, 0.9 + 0.55 * len(metrics))
+def accuracy_picture(
+    metrics: Mapping[str, Mapping[str, float]], title: str = "Accuracy on unseen vendors, 95 % intervals"
+) -> bytes:
+    """Draw top-1 and top-5 of each model as bars; `metrics[name]` holds `top1`, `top5` and, where known, bounds."""
+    figure, axes = new_figure(7, 0.9 + 0.55 * len(metrics))
     axis = axes[0, 0]
     names = list(metrics)[::-1]
     positions = np.arange(len(names))
@@ -137,9 +147,9 @@ def accuracy_picture(metrics: Mapping[str, Mapping[str, float]]) -> bytes:
             x, colour = (0.01, "white") if room else (np.nan_to_num(end) + 0.01, "black")
             axis.text(x, position, f"{value:.3f}", va="center", color=colour, fontsize=8)
     axis.set_yticks(positions, names)
-    axis.set(xlim=(0, 1), title="Accuracy on unseen vendors, 95 % intervals")
+    axis.set(xlim=(0, 1), title=title)
     axis.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.06), ncols=2)
-    return _png(figure)
+    return png(figure)
 
 
 def differences_picture(rows: pd.DataFrame, margins: Mapping[str, float]) -> bytes:
@@ -149,7 +159,7 @@ def differences_picture(rows: pd.DataFrame, margins: Mapping[str, float]) -> byt
     drawn as a dashed line beside the rows of that group.
     """
     rows = rows[np.isfinite(rows["difference"])].reset_index(drop=True)
-    figure, axes = _figure(8, 1.3 + 0.24 * max(len(rows), 3))
+    figure, axes = new_figure(8, 1.3 + 0.24 * max(len(rows), 3))
     axis, at = axes[0, 0], -np.arange(len(rows))
     points = rows[["difference", "low", "high"]].to_numpy(dtype=float).T * 100
     for position, difference, low, high in zip(at, *points, strict=True):
@@ -162,25 +172,25 @@ def differences_picture(rows: pd.DataFrame, margins: Mapping[str, float]) -> byt
             ends = [at[own.index[0]] + 0.4, at[own.index[-1]] - 0.4]
             axis.plot([edge, edge], ends, color=WARN, linewidth=1, linestyle="--")
     axis.axvline(0, color=INK, linewidth=0.8)
-    axis.set_yticks(at, [_literal(str(label)[-48:]) for label in rows["label"]])
+    axis.set_yticks(at, [literal(str(label)[-48:]) for label in rows["label"]])
     axis.set(xlabel="candidate minus champion, points, 95 % interval; dashed: what may be lost")
     axis.set_title("Candidate against champion, line by line")
     axis.grid(alpha=0.25, axis="x")
-    return _png(figure)
+    return png(figure)
 
 
 def decisions_picture(scores: Sequence[float], decisions: Sequence[str], title: str) -> bytes:
     """Draw the scores of an upload's best candidates, coloured by the decisions they led to."""
-    figure, axes = _figure(7, 3)
+    figure, axes = new_figure(7, 3)
     axis = axes[0, 0]
     values = np.asarray(scores, dtype=float)
     bins = np.linspace(0, 1, 41)
     parts = [values[np.asarray(decisions) == name] for name in ("no_match", "review", "approved")]
     names = [f"{name}: {len(part):,}" for name, part in zip(("no match", "review", "approved"), parts, strict=True)]
     axis.hist(parts, bins=bins, color=[BAD, WARN, GOOD], label=names, stacked=True)
-    axis.set(xlabel="score of the best candidate", ylabel="lines", title=_literal(title), xlim=(0, 1))
+    axis.set(xlabel="score of the best candidate", ylabel="lines", title=literal(title), xlim=(0, 1))
     axis.legend(frameon=False, fontsize=8)
-    return _png(figure)
+    return png(figure)
 
 
 def live_picture(table: pd.DataFrame, accepted: Mapping[str, float], vendors: int = 12) -> bytes:
@@ -192,7 +202,7 @@ def live_picture(table: pd.DataFrame, accepted: Mapping[str, float], vendors: in
     """
     weeks = table[table["level"] == "week"].tail(60)
     names = table[table["level"] == "vendor"].nlargest(vendors, "answers")[::-1]
-    figure, axes = _figure(9, 4 + 0.3 * max(len(names), 1), 2, 1)
+    figure, axes = new_figure(9, 4 + 0.3 * max(len(names), 1), 2, 1)
     above, below = axes[0, 0], axes[1, 0]
     for metric, colour, shift in (("top5", MUTED, 0.08), ("top1", ACCENT, -0.08)):
         label = metric.replace("top", "top-")
@@ -209,14 +219,14 @@ def live_picture(table: pd.DataFrame, accepted: Mapping[str, float], vendors: in
     bottom = max(np.floor(lowest * 10 - 0.5) / 10, 0)
     above.set_xticks(np.arange(len(weeks))[::step], weeks["week"].tolist()[::step])
     above.set(title="Accuracy over all lines, by the week of the answers (95 % intervals)", ylim=(bottom, 1.02))
-    labels = [f"{_literal(str(v)[:30])} ({n:,})" for v, n in zip(names["vendor_id"], names["answers"], strict=True)]
+    labels = [f"{literal(str(v)[:30])} ({n:,})" for v, n in zip(names["vendor_id"], names["answers"], strict=True)]
     below.set_yticks(np.arange(len(names)), labels)
     below.set(title="By vendor (answers)", xlim=(bottom, 1.02), ylim=(-0.6, max(len(names), 1) - 0.4))
     if not len(weeks):
         above.text(0.5, 0.5, "no answers yet", ha="center", transform=above.transAxes, color=MUTED)
     if above.get_legend_handles_labels()[0]:
         above.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=4)
-    return _png(figure)
+    return png(figure)
 
 
 def _points(
@@ -245,7 +255,7 @@ def drift_picture(columns: pd.DataFrame, title: str) -> bytes:
 
     `columns`: measure, change, limit, drifted, as in `shelfwise.monitoring.drift.Judgement`.
     """
-    figure, axes = _figure(7, 1.1 + 0.26 * max(len(columns), 3))
+    figure, axes = new_figure(7, 1.1 + 0.26 * max(len(columns), 3))
     axis, rows = axes[0, 0], columns.iloc[::-1]
     share = np.clip(rows["change"] / rows["limit"], -3, 3)
     axis.barh(np.arange(len(rows)), share, height=0.6, color=[BAD if d else ACCENT for d in rows["drifted"]])
@@ -254,8 +264,8 @@ def drift_picture(columns: pd.DataFrame, title: str) -> bytes:
         axis.axvline(edge, color=WARN, linewidth=1, linestyle="--")
     axis.axvline(0, color=INK, linewidth=0.8)
     axis.set(xlim=(-3.1, 3.1), xlabel="change, as a multiple of what is usual (dashed); red: drifted")
-    axis.set_title(_literal(title))
-    return _png(figure)
+    axis.set_title(literal(title))
+    return png(figure)
 
 
 @dataclass(frozen=True)
@@ -314,7 +324,7 @@ def lineage_picture(nodes: Sequence[Node]) -> bytes:
     colours = {"raw": "#dbe7fb", "catalog": "#e7e1f7", "staging": "#d9f0e3", "marts": "#c5e8d5"}
     colours |= {"matching": "#fdeccb", "uploads": "#f9d9d9"}
     widest = max(len(members) for members in rows.values())
-    figure, axes = _figure(2.3 * widest, 0.62 * len(rows))
+    figure, axes = new_figure(2.3 * widest, 0.62 * len(rows))
     axis = axes[0, 0]
     half = 0.25  # of a box's height, in rows
     for route in routes.values():
@@ -329,7 +339,7 @@ def lineage_picture(nodes: Sequence[Node]) -> bytes:
         axis.text(*place[node.name], node.name, ha="center", va="center", fontsize=9, color=INK, bbox=box, zorder=3)
     axis.set(xlim=(-widest / 2 - 0.15, widest / 2 + 0.15), ylim=(-len(rows) + 0.5, 0.5))
     axis.axis("off")
-    return _png(figure)
+    return png(figure)
 
 
 def _reduced(parents: Mapping[str, set[str]]) -> dict[str, list[str]]:
@@ -354,7 +364,7 @@ def simulation_picture(story: Story, planted: Sequence[tuple[int, str]]) -> byte
     """
     from shelfwise.simulation import PROMOTED, REFUSED, RETRAIN, ROLLED_BACK, SIGNAL, trend
 
-    figure, axes = _figure(10.5, 6.2, rows=3)
+    figure, axes = new_figure(10.5, 6.2, rows=3)
     what, accuracy, settled = axes[:, 0]
     grid = what.get_subplotspec().get_gridspec()
     grid.set_height_ratios([1.1, 2.2, 2.0])
@@ -392,4 +402,4 @@ def simulation_picture(story: Story, planted: Sequence[tuple[int, str]]) -> byte
         settled.annotate(name, (week, 2.75 * highest), rotation=90, fontsize=7, color=INK, ha="right", va="top")
     for axis in (what, accuracy):
         axis.tick_params(labelbottom=False)
-    return _png(figure)
+    return png(figure)

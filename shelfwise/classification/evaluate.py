@@ -56,7 +56,8 @@ class Evaluation:
 
     `metrics`: top1, top5, macro_f1, hierarchical_precision, hierarchical_recall, hierarchical_f1, level_<k>_top1, each
     with `_low` and `_high`; ece, coverage_at_95, mean_confidence; majority_top1, <baseline>_top1, _top5, _macro_f1; and
-    where decisions are given assigned_precision, assigned_coverage (assigned and right among all), ask_share.
+    where decisions are given assigned_precision, assigned_coverage (assigned and right among all), assigned_share and
+    ask_share.
     `levels`: level, categories, top1 with bounds, top1_of_first. `slices`: slice, value, lines, top1, top5 with bounds.
     `confusion`: the most confused pairs, truth, predicted, lines, share, same_parent. `matrix`: int [classes, classes],
     rows are the truth. `classes`: its names. `examples`: right and wrong ones. `curve`: threshold, precision, coverage
@@ -431,6 +432,7 @@ def _of_decisions(frame: pd.DataFrame) -> dict[str, tuple[np.ndarray, np.ndarray
     return {
         "assigned_precision": (assigned & right, assigned),
         "assigned_coverage": (assigned & right, everyone),
+        "assigned_share": (assigned, everyone),
         "ask_share": (decision == "ask", everyone),
     }
 

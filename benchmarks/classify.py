@@ -36,8 +36,8 @@ from shelfwise.artifacts import atomic_write_bytes
 from shelfwise.classification import picture_files
 from shelfwise.classification.ensemble import align
 from shelfwise.classification.evaluate import evaluate
-from shelfwise.classification.listings import picture_rows
 from shelfwise.classification.model import image_probabilities, text_probabilities
+from shelfwise.classification.pictures import Pictures
 from shelfwise.classification.taxonomy import Taxonomy
 from shelfwise.errors import InputError
 
@@ -47,6 +47,7 @@ TIMES = 3
 ONE_BY_ONE = 500
 LEAST_LEARNED, LEAST_TESTED = 20, 5
 RESAMPLES = 1000
+MINUTES = 25.0
 
 
 class Text(Protocol):
@@ -77,61 +78,42 @@ class Both(Protocol):
         ...
 
 
-class Packed(Protocol):
-    """Read pictures, as `shelfwise.classification.pictures.Pictures`."""
-
-    pixels: np.ndarray
-    listing_ids: Sequence[str]
-    problems: pd.DataFrame
-
-
 @dataclass(frozen=True)
 class System:
     """What is measured. The project's own parts unless a test puts others in their place; see `own_system`."""
 
     read_picture: Callable[[bytes], np.ndarray]
-    pack: Callable[[Path, pd.DataFrame, Path], Packed]
+    pack: Callable[[Path, pd.DataFrame, Path], Pictures]
     train_text: Callable[[pd.DataFrame, Path, int], tuple[Text, dict[str, Any]]]
-    train_image: Callable[[Packed, pd.DataFrame, Path, int, float | None], tuple[Image, dict[str, Any]]]
+    train_image: Callable[[Pictures, pd.DataFrame, Path, int, float], tuple[Image, dict[str, Any]]]
     combine: Callable[..., Both]
 
 
 def own_system() -> System:
     """Return the project's own classifiers."""
 
-    def look(data: bytes) -> np.ndarray:
-        from shelfwise.classification.image import ImageConfig
-        from shelfwise.classification.pictures import read_picture
+    from shelfwise.classification.ensemble import Ensemble
+    from shelfwise.classification.image import ImageClassifier, ImageConfig, train_images
+    from shelfwise.classification.pictures import read_picture
+    from shelfwise.classification.text import TextClassifier, TextConfig, train_text
 
-        return read_picture(data, ImageConfig().side)
+    side = ImageConfig().side
 
-    def pack(folder: Path, pictures: pd.DataFrame, work: Path) -> Packed:
-        from shelfwise.classification.image import ImageConfig
-        from shelfwise.classification.pictures import Pictures
-
-        return Pictures.pack(picture_files.read(folder, pictures), ImageConfig().side, work / "pictures")
+    def pack(folder: Path, pictures: pd.DataFrame, work: Path) -> Pictures:
+        return Pictures.pack(picture_files.read(folder, pictures), side, work / "pictures")
 
     def text(listings: pd.DataFrame, work: Path, seed: int) -> tuple[Text, dict[str, Any]]:
-        from shelfwise.classification.text import TextClassifier, TextConfig, train_text
-
         report = train_text(listings, TextConfig(seed=seed), work / "model", work / "work", progress)
         return TextClassifier.load(work / "model"), report
 
     def image(
-        packed: Packed, listings: pd.DataFrame, work: Path, seed: int, minutes: float | None
+        packed: Pictures, listings: pd.DataFrame, work: Path, seed: int, minutes: float
     ) -> tuple[Image, dict[str, Any]]:
-        from shelfwise.classification.image import ImageClassifier, ImageConfig, train_images
-
-        config = ImageConfig(seed=seed, **({} if minutes is None else {"minutes": minutes}))
+        config = ImageConfig(seed=seed, minutes=minutes)
         report = train_images(packed, listings, config, work / "model", work / "work", progress)
         return ImageClassifier.load(work / "model"), report
 
-    def combine(*given: Any) -> Both:
-        from shelfwise.classification.ensemble import Ensemble
-
-        return Ensemble.fit(*given)
-
-    return System(look, pack, text, image, combine)
+    return System(lambda data: read_picture(data, side), pack, text, image, Ensemble.fit)
 
 
 def progress(event: Mapping[str, Any]) -> None:
@@ -149,7 +131,7 @@ class Task:
     rows: classify_rows.Rows
     taxonomy: Taxonomy
     usable: dict[str, np.ndarray]
-    packed: Packed | None
+    packed: Pictures | None
     at: np.ndarray
     """Place of each listing's picture among the packed ones, -1 where there is none that can be read."""
     truth: list[list[int]]
@@ -204,7 +186,7 @@ def prepare(folder: Path, system: System, level: int | None, seed: int, only: st
     if only != "text" and len(rows.pictures):
         began = time.perf_counter()
         packed = system.pack(folder, rows.pictures, work)
-        at = picture_rows(frame["listing_id"], packed.listing_ids)
+        at = packed.rows_of(frame["listing_id"])
         rows.counts |= {
             "pictures": int((at >= 0).sum()),
             "pictures_unreadable": len(packed.problems),
@@ -412,7 +394,7 @@ def run(
     folder: Path,
     level: int | None = None,
     seed: int = 0,
-    image_minutes: float | None = None,
+    image_minutes: float = MINUTES,
     only: str = "both",
     system: System | None = None,
 ) -> dict[str, Any]:
@@ -459,7 +441,7 @@ def run(
 
 
 def train(
-    folder: Path, task: Task, system: System, work: Path, seed: int, image_minutes: float | None
+    folder: Path, task: Task, system: System, work: Path, seed: int, image_minutes: float
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the trained models by modality, and what their training says. Raises InputError where none can be."""
     models: dict[str, Any] = {}
@@ -557,7 +539,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, metavar="DIR")
     parser.add_argument("--level", type=int, help="depth of the category path that is the class; default: all of it")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--image-minutes", type=float, help="time to train the image classifier in; default: its own")
+    parser.add_argument(
+        "--image-minutes", type=float, default=MINUTES, help="time to train the image classifier in; 0: all its epochs"
+    )
     parser.add_argument("--only", choices=("text", "image", "both"), default="both")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the object to a file too")
     given = parser.parse_args(argv)

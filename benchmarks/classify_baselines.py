@@ -67,7 +67,7 @@ def nearest_pixels(pixels: np.ndarray, labels: np.ndarray, asked: np.ndarray, cl
 def reduced(pixels: np.ndarray) -> np.ndarray:
     """Return pictures as float32 rows of at most 32 x 32 x 3 numbers, 0 to 1: means over blocks."""
     n, side = pixels.shape[:2]
-    block = max(1, side // SIDE)
+    block = -(-side // SIDE)
     kept = side // block * block
     out = np.empty((n, (side // block) ** 2 * 3), np.float32)
     for start in range(0, n, AT_ONCE):

@@ -9,7 +9,9 @@ import pandas as pd
 import pytest
 
 from benchmarks import classify, classify_baselines, classify_data, classify_rows, common, report, run
+from shelfwise.classification import picture_files
 from shelfwise.classification.ensemble import Ensemble
+from shelfwise.classification.pictures import Pictures, read_picture
 from shelfwise.errors import InputError
 
 COLOURS = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200)}
@@ -78,27 +80,6 @@ class Colours:
         return classify_baselines.softmax(-distance / 1000).astype(np.float32)
 
 
-class Packed:
-    def __init__(self, folder, found):
-        from shelfwise.classification import picture_files
-
-        kept, bad = {}, []
-        for listing_id, data in picture_files.read(folder, found):
-            try:
-                kept[listing_id] = read(data) if isinstance(data, bytes) else bad.append((listing_id, data))
-            except OSError:
-                bad.append((listing_id, "no picture"))
-        kept = {name: pixels for name, pixels in kept.items() if pixels is not None}
-        self.listing_ids, self.pixels = list(kept), np.array(list(kept.values()))
-        self.problems = pd.DataFrame(bad, columns=["listing_id", "problem"])
-
-
-def read(data):
-    from PIL import Image
-
-    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB").resize((16, 16)))
-
-
 @pytest.fixture
 def seen():
     return {}
@@ -114,8 +95,10 @@ def system(seen):
         seen["image"], seen["minutes"] = frame, minutes
         return Colours(frame), {}
 
-    pack = lambda folder, found, work: Packed(folder, found)  # noqa: E731
-    return classify.System(read, pack, text, image, Ensemble.fit)
+    def pack(folder, found, work):
+        return Pictures.pack(picture_files.read(folder, found), 16, work / "pictures")
+
+    return classify.System(lambda data: read_picture(data, 16), pack, text, image, Ensemble.fit)
 
 
 # ---- reading ---------------------------------------------------------------------------------------------------------

@@ -7,9 +7,16 @@ that a batch depends on its seed alone and a resumed training sees what it would
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch  # noqa: TID253
 from torch.nn import functional  # noqa: TID253
+
+from shelfwise.classification.image_net import standardised
+
+if TYPE_CHECKING:
+    from shelfwise.classification.image import ImageConfig
 
 
 def scaled(pixels: torch.Tensor, side: int) -> torch.Tensor:
@@ -79,3 +86,58 @@ def mixed(
     box = (slice(None), slice(None), slice(top, top + edge), slice(left, left + edge))
     pixels[box] = pixels[order][box]
     return pixels, torch.lerp(target[order], target, 1 - (edge / side) ** 2)
+
+
+class Batches:
+    """Makes batches of indices: augmented pictures and their targets.
+
+    What happens to a picture depends on the seed and the batch's first index, so a resumed training sees the same.
+    """
+
+    def __init__(
+        self, config: ImageConfig, pixels: np.ndarray, rows: np.ndarray, truth: np.ndarray, classes: int, total: int
+    ):
+        """`pixels` uint8 [any, side, side, 3], of which `rows` [n] are trained on; `truth` [n, most] right classes,
+        filled up with -1; `total`: rows that the whole training takes, each as often as it is taken.
+        """
+        self._config, self._pixels, self._rows, self._truth = config, pixels, rows, truth
+        self._classes, self._total = classes, total
+        self.mean, self.spread = colours(pixels, rows)
+
+    def side_at(self, index: int) -> int:
+        """Return the side of the pictures that the training has come to at an index."""
+        done = index // len(self._rows) * len(self._rows) / self._total
+        for side, part in self._config.growing:
+            if done < part:
+                return max(8, round(side * self._config.side))
+            done -= part
+        return self._config.side
+
+    def __call__(self, indices: list[int]) -> dict[str, torch.Tensor]:
+        """Return pixels [n, 3, side, side], standardised, and target [n, classes], rows of which sum to 1."""
+        config = self._config
+        seed = np.random.SeedSequence((config.seed, indices[0])).generate_state(1, np.uint64)[0]
+        rng = torch.Generator().manual_seed(int(seed >> np.uint64(1)))
+        rows = np.asarray(indices) % len(self._rows)
+        pixels = torch.from_numpy(np.array(self._pixels[self._rows[rows]])).permute(0, 3, 1, 2)
+        pixels = scaled(pixels, self.side_at(indices[0]))
+        if config.moving:
+            pixels = moved(pixels, config.moving, rng)
+        if config.recolouring:
+            pixels = recoloured(pixels, config.recolouring, rng)
+        pixels, target = mixed(pixels, targets(self._truth[rows], self._classes), config.mixing, rng)
+        pixels = standardised(pixels, self.mean, self.spread).contiguous(memory_format=torch.channels_last)
+        return {"pixels": pixels, "target": target}
+
+
+def targets(truth: np.ndarray, classes: int) -> torch.Tensor:
+    """Return float [n, classes]: the right classes share 1. `truth` [n, most], filled up with -1."""
+    right = torch.from_numpy(truth)
+    shares = (right >= 0).float() / (right >= 0).sum(1, keepdim=True)
+    return torch.zeros(len(right), classes).scatter_add_(1, right.clamp_min(0), shares)
+
+
+def colours(pixels: np.ndarray, rows: np.ndarray, most: int = 1000) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return mean and spread of the colours, [3] each, in 0..1, over about so many of the rows, evenly spread."""
+    some = torch.from_numpy(np.array(pixels[rows[:: max(1, len(rows) // most)]])).reshape(-1, 3).double() / 255
+    return some.mean(0).float(), some.std(0).clamp_min(0.02).float()

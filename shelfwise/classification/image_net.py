@@ -9,12 +9,18 @@ class; what it says of a parent is the sum over its classes, in the loss as in t
 
 from __future__ import annotations
 
+import copy
+import os
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch  # noqa: TID253
 from torch import nn  # noqa: TID253
 from torch.nn import functional  # noqa: TID253
+
+if TYPE_CHECKING:
+    from shelfwise.classification.image import ImageConfig
 
 GATE = 8  # channels to one hidden unit of a gate
 
@@ -88,12 +94,10 @@ class Averaged(nn.Module):
     Both are one module, so that checkpoints hold both and a resumed training goes on averaging where it was.
     """
 
-    def __init__(self, learner: nn.Module, average: nn.Module):
-        """`average`: another network of the same layout."""
+    def __init__(self, learner: Any):
         super().__init__()
-        self.learner, self.average = learner, average
-        self.average.load_state_dict(learner.state_dict())
-        self.average.requires_grad_(False)
+        self.learner: Any = learner.to(memory_format=torch.channels_last)
+        self.average: Any = copy.deepcopy(learner).requires_grad_(False)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return the learner's logits."""
@@ -143,15 +147,52 @@ def standardised(pixels: torch.Tensor, mean: torch.Tensor, spread: torch.Tensor)
 
 
 class Pretrained(nn.Module):
-    """A backbone of transformers with a head of its own, that takes pixels at whatever side and scales them."""
+    """A model of transformers, which takes pictures of the side it was trained with."""
 
     def __init__(self, model: Any, side: int):
         super().__init__()
         self.model, self.side = model, side
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Return logits [n, classes]."""
+        """Return logits [n, classes] of pixels of any side."""
         if pixels.shape[-1] != self.side:
             size = (self.side, self.side)
             pixels = functional.interpolate(pixels, size, mode="bilinear", align_corners=False, antialias=True)
         return self.model(pixel_values=pixels).logits
+
+
+def compact(config: ImageConfig, classes: int) -> CompactNet:
+    """Return the untrained network that a configuration describes."""
+    return CompactNet(config.widths, config.depths, classes, config.dropout)
+
+
+def load_pretrained(base: Path | str, side: int, classes: int | None = None) -> Pretrained:
+    """Return a model for image classification by Hugging Face id or local path, its last layer new for `classes`.
+
+    Raises OSError where there is no such model.
+    """
+    from transformers import AutoModelForImageClassification
+
+    local = Path(base).is_dir() or os.environ.get("HF_HUB_OFFLINE") == "1"
+    fresh = {} if classes is None else {"num_labels": classes, "ignore_mismatched_sizes": True}
+    model = AutoModelForImageClassification.from_pretrained(str(base), local_files_only=local, **fresh)
+    model.config._name_or_path = ""  # saved files would otherwise name the directory the model was read from
+    return Pretrained(model, side)
+
+
+def pretrained_input(base: str) -> dict[str, Any]:
+    """Return the side, mean and spread of the pictures that a pretrained model was trained on, as far as it says so."""
+    from transformers import AutoConfig
+    from transformers.image_processing_base import ImageProcessingMixin
+
+    local = Path(base).is_dir() or os.environ.get("HF_HUB_OFFLINE") == "1"
+    config: Any = AutoConfig.from_pretrained(base, local_files_only=local)
+    try:
+        said: dict[str, Any] = ImageProcessingMixin.get_image_processor_dict(base, local_files_only=local)[0]
+    except OSError:  # a model saved without its processor
+        said = {}
+    size = said.get("crop_size") or said.get("size") or getattr(config, "image_size", None) or 224
+    if isinstance(size, dict):
+        size = size.get("height") or size.get("shortest_edge") or 224
+    side = int(size[0] if isinstance(size, list | tuple) else size)
+    return {"side": side, "mean": said.get("image_mean") or [0.5] * 3, "spread": said.get("image_std") or [0.5] * 3}

@@ -45,8 +45,8 @@ dev: home ## open the Dagster UI on http://localhost:3000 (PORT=...), with the d
 retrain: home ## train from scratch now; the gate decides whether it is promoted
 	@$(BIN)/python -m orchestration.retrain
 
-rollback: home ## put the previous champion back, with its index and matches (REASON="...")
-	@$(BIN)/python -m orchestration.rollback --reason "$$REASON"
+rollback: home ## put the previous champion back, with its index and matches (REASON="..." MODEL=title_matcher)
+	@$(BIN)/python -m orchestration.rollback --reason "$$REASON" --model "$${MODEL:-title_matcher}"
 
 simulate: $(INSTALLED) ## run the loop over a simulated year (about fifteen minutes) and draw it
 	@$(BIN)/python -m orchestration.simulate

@@ -5,6 +5,7 @@ import pandas as pd
 
 from assets.common import clock_metadata, table
 from assets.matching import candidate_version
+from assets.models import refuse
 from resources.lake import Lake
 from resources.matching import MatchingConfig
 from resources.registry import TITLE_MATCHER, ModelRegistry
@@ -100,8 +101,7 @@ def better_than_champion(
     decision = decide_promotion(matcher_evaluation, matching.rules())
     if not decision.passes:
         versions = registry.open()
-        versions.refuse(candidate_version(versions, matcher_evaluation), decision.summary)
-        versions.retain(TITLE_MATCHER)  # refused candidates are registered too
+        refuse(versions, candidate_version(versions, matcher_evaluation), decision.summary)
     return dg.AssetCheckResult(
         passed=decision.passes,
         description=decision.summary,

@@ -1,7 +1,6 @@
 """Matching: from labelled positives to a champion that was measured, gated and registered."""
 
 import json
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,8 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 
-from assets.common import MATCHING_TEAM, clock_metadata, float_metadata, picture, table, table_metadata
+from assets.common import MATCHING_TEAM, clock_metadata, float_metadata, table, table_metadata
+from assets.models import promote, publish_once, train_once
 from assets.reports import comparison_metadata, evaluation_metadata, guarantee_metadata, update_metadata
 from resources.lake import Lake
 from resources.matching import MatchingConfig
@@ -18,7 +18,7 @@ from resources.registry import TITLE_MATCHER, ModelRegistry
 from resources.trainer import Trainer
 from shelfwise.artifacts import content_id, exists, frame_id
 from shelfwise.promotion.gate import decide_promotion, rolled_back_at
-from shelfwise.registry import ModelVersion, Registry, RegistryError
+from shelfwise.registry import ModelVersion, Registry
 from shelfwise.timing import DomainClock
 
 if TYPE_CHECKING:
@@ -162,39 +162,17 @@ def title_encoder(
     settings = matching.encoder_overrides()
     encoder = going_on_from(base, settings) if base else EncoderConfig.from_dict(settings)
     encoder_id = fingerprint(training_pairs, encoder)
-    location = lake.artifact_path("title_encoder", encoder_id)
-    clock = DomainClock()
-    reused = exists(location)
-    if not reused:
-        work = lake.work_directory("title_encoder", encoder_id)
+
+    def write(work: Path) -> Mapping[str, Path]:
         training_pairs.to_parquet(work / "pairs.parquet", index=False)
         (work / "config.json").write_text(encoder.to_json())
-        files = {"pairs": work / "pairs.parquet", "config": work / "config.json", "out": work / "model"}
-        clock.add(trainer.train(context, "shelfwise.matching.train", {**files, "work": work / "checkpoints"}))
-        lake.publish("title_encoder", encoder_id, work / "model")
-        lake.forget(work)
-    directory = lake.fetch(str(location))
-    metrics = json.loads((directory / "metrics.json").read_text())
-    metadata = {
-        **float_metadata({name: value for name, value in metrics.items() if isinstance(value, int | float)}),
-        "curve": picture((directory / "curve.png").read_bytes(), "loss and validation"),
-        "trained_now": not reused,
-        "begun_from": f"the champion's encoder, {base.name}" if base else encoder.base or "scratch",
-        "location": dg.MetadataValue.path(str(location)),
-        **clock_metadata(clock),
-    }
-    reference = {"id": encoder_id, "location": str(location)}
+        return {"pairs": work / "pairs.parquet", "config": work / "config.json"}
+
+    trained = train_once(context, trainer, lake, "shelfwise.matching.train", ("title_encoder", encoder_id), write)
+    begun_from = f"the champion's encoder, {base.name}" if base else encoder.base or "scratch"
+    metadata = {**trained.metadata, "begun_from": begun_from}
+    reference = {"id": encoder_id, "location": trained.location}
     return dg.MaterializeResult(value=reference, metadata=metadata, data_version=dg.DataVersion(encoder_id))
-
-
-def _publish(lake: Lake, kind: str, artifact_id: str, write: Callable[[Path], None]) -> tuple[str, bool]:
-    """Publish what `write` puts into a directory, unless it was made before; return (location, made now)."""
-    location = lake.artifact_path(kind, artifact_id)
-    if exists(location):
-        return str(location), False
-    with tempfile.TemporaryDirectory() as scratch:
-        write(Path(scratch))
-        return lake.publish(kind, artifact_id, Path(scratch)), True
 
 
 def _former(lake: Lake, key: dg.AssetKey, made_with: Mapping[str, str]) -> Path | None:
@@ -238,7 +216,7 @@ def product_embeddings(
         product_names[["name"]].to_parquet(directory / "names.parquet", index=False)
 
     embeddings_id = content_id(EMBEDDINGS_VERSION, frame_id(product_names), title_encoder["id"])
-    location, made = _publish(lake, "product_embeddings", embeddings_id, write)
+    location, made = publish_once(lake, "product_embeddings", embeddings_id, write)
     vectors = np.load(lake.fetch(location) / "embeddings.npy", mmap_mode="r", allow_pickle=False)
     metadata = {
         **float_metadata({"names": len(vectors), "dimensions": vectors.shape[1]}),
@@ -288,7 +266,7 @@ def product_index(
 
     catalog_id = content_id(frame_id(products), frame_id(product_names))
     index_id = content_id(INDEX_VERSION, catalog_id, product_embeddings["id"], frame_id(lines))
-    location, made = _publish(lake, "product_index", index_id, write)
+    location, made = publish_once(lake, "product_index", index_id, write)
     stats = json.loads((lake.fetch(location) / "index.json").read_text())["stats"]
     metadata = {
         **float_metadata({name: value for name, value in stats.items() if isinstance(value, int | float)}),
@@ -339,7 +317,7 @@ def matcher(
 
     made_with = (MATCHER_VERSION, FEATURE_NAMES, product_index["id"], title_encoder["id"], matching.no_match_share)
     matcher_id = content_id(made_with, frame_id(lines), frame_id(fitted_on))
-    location, made = _publish(lake, "title_matcher", matcher_id, write)
+    location, made = publish_once(lake, "title_matcher", matcher_id, write)
     guarantee = Guarantee.of(Sample.load(lake.fetch(location) / "sample.npz"), policy.goal)
     metadata = {
         **float_metadata({"fitted_lines": len(lines)}),
@@ -470,26 +448,7 @@ def champion(
     decision = decide_promotion(matcher_evaluation, matching.rules())
     versions = registry.open()
     version = candidate_version(versions, matcher_evaluation)
-    if not decision.passes:
-        versions.refuse(version, decision.summary)
-        raise dg.Failure(decision.summary, metadata={"gate": table(decision.table(), width=400)}, allow_retries=False)
-    try:
-        # An evaluation that names another champion than today's is old: its comparison says nothing about today's.
-        versions.promote(version, expected=matcher_evaluation.get("champion_number"), reason=decision.summary)
-    except RegistryError as error:
-        raise dg.Failure(str(error), allow_retries=False) from error
-    deleted = versions.retain(TITLE_MATCHER)
-    removed = versions.discard_artifacts(TITLE_MATCHER, lake.path / "artifacts")
-    metadata = {
-        "version": version.label,
-        "decision": decision.summary,
-        **float_metadata({"number": version.version, "top1": matcher_evaluation["metrics"]["top1"]}),
-        "gate": table(decision.table(), width=400),
-        "versions_deleted": [one.label for one in deleted],
-        "artifacts_deleted": removed,
-    }
-    value = {"version": version.label, "location": version.artifact, "id": version.artifact_id}
-    return dg.MaterializeResult(value=value, metadata=metadata, data_version=dg.DataVersion(version.artifact_id))
+    return promote(versions, version, decision, matcher_evaluation, lake)
 
 
 @dg.asset(
@@ -540,7 +499,7 @@ def catalog_index(
                 index.save(directory)
             told.update(update_metadata(index.change))
 
-        location, made = _publish(lake, "catalog_index", index_id, write)
+        location, made = publish_once(lake, "catalog_index", index_id, write)
     metadata = {
         "champion_version": version.label,
         **float_metadata({"products": len(products), "names": len(product_names)}),

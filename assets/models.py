@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pandas as pd
 
 from assets.common import clock_metadata, float_metadata, picture, table
 from resources.lake import Lake
 from resources.trainer import Trainer
 from shelfwise.artifacts import exists
+from shelfwise.promotion.gate import GateDecision
 from shelfwise.registry import ModelVersion, Registry, RegistryError
 from shelfwise.timing import DomainClock
 
@@ -62,11 +64,13 @@ def train_once(
     module: str,
     model: tuple[str, str],
     write: Callable[[Path], Mapping[str, Path]],
+    beside: Mapping[str, pd.DataFrame] | None = None,
 ) -> Trained:
     """Train a model in a process of its own, unless it was trained before: the same inputs have the same content id.
 
     `module`: the training's module. `model`: kind of artifact and content id. `write`: puts the inputs into a directory
-    and returns them by the names of the module's arguments. A training that was killed goes on where it was.
+    and returns them by the names of the module's arguments. `beside`: tables published with the model, by file name. A
+    training that was killed goes on where it was.
     """
     kind, model_id = model
     location = lake.artifact_path(kind, model_id)
@@ -75,6 +79,8 @@ def train_once(
         work = lake.work_directory(kind, model_id)
         files = {**write(work), "out": work / "model", "work": work / "checkpoints"}
         clock.add(trainer.train(context, module, files))
+        for name, frame in (beside or {}).items():
+            frame.to_parquet(work / "model" / name, index=False)
         lake.publish(kind, model_id, work / "model")
         lake.forget(work)
     directory = lake.fetch(str(location))
@@ -89,20 +95,20 @@ def refuse(versions: Registry, version: ModelVersion, reason: str) -> None:
 
 
 def promote(
-    versions: Registry, version: ModelVersion, decision: Any, compared_with: int | None, lake: Lake
+    versions: Registry, version: ModelVersion, decision: GateDecision, evaluation: Mapping[str, Any], lake: Lake
 ) -> dg.MaterializeResult[dict]:
     """Make a candidate champion where its gate lets it pass, and return what its champion asset returns.
 
     `decision`: of the gate, which is asked again here, so that it also holds when the asset runs on its own.
-    `compared_with`: the number of the champion that the evaluation is about: where another is champion by now, the
-    evaluation is old and says nothing about it. Raises Failure, not to be retried, where nothing may be promoted.
+    `evaluation`: what was decided on. It names the champion it compared with: where another is champion by now, it is
+    old and says nothing about that one. Raises Failure, not to be retried, where nothing may be promoted.
     """
     gate = table(decision.table(), width=400)
     if not decision.passes:
         versions.refuse(version, decision.summary)
         raise dg.Failure(decision.summary, metadata={"gate": gate}, allow_retries=False)
     try:
-        versions.promote(version, expected=compared_with, reason=decision.summary)
+        versions.promote(version, expected=evaluation.get("champion_number"), reason=decision.summary)
     except RegistryError as error:
         raise dg.Failure(str(error), allow_retries=False) from error
     deleted = versions.retain(version.model)
@@ -110,7 +116,7 @@ def promote(
     metadata = {
         "version": version.label,
         "decision": decision.summary,
-        **float_metadata({"number": version.version, "top1": version.metrics["top1"]}),
+        **float_metadata({"number": version.version, "top1": evaluation["metrics"]["top1"]}),
         "gate": gate,
         "versions_deleted": [one.label for one in deleted],
         "artifacts_deleted": removed,

@@ -25,6 +25,15 @@ The conditions:
 - `monitoring/drift_reference`, what the champion was trained on, follows the champion as its index does.
 - `monitoring/upload_drift` follows the matches of its own upload, and nothing else: with a new champion, uploads of the
   past are not compared anew; those that are matched again are.
+- `classification/text_champion`, `image_champion` and `category_champion` each follow their own evaluation whose gate
+  let the candidate pass, as `matching/champion` does.
+- `classification/category_ensemble` follows a champion of text or of pictures, promoted or rolled back, whichever: in a
+  training run one gate that refuses stops the ensemble too, and it is made after all where the other one passed. A
+  modality that never had a champion is missing for ever, so that part of the condition is taken out.
+  `classification/ensemble_evaluation` follows the ensemble, and the category champion that.
+- `uploads/upload_categories` follows the lines and the matches of its own upload, once neither is being made: after the
+  matches, or without them where they failed. Only the lines have to be there. With a new category champion, uploads of
+  the past are not classified anew.
 """
 
 from __future__ import annotations
@@ -42,6 +51,15 @@ QUEUE = dg.AssetKey(["uploads", "review_queue"])
 DRIFT = dg.AssetKey(["monitoring", "upload_drift"])
 REFERENCE = dg.AssetKey(["monitoring", "drift_reference"])
 CHAMPION_EVALUATION = dg.AssetKey(["monitoring", "champion_evaluation"])
+LINES = dg.AssetKey(["uploads", "upload_lines"])
+CATEGORIES = dg.AssetKey(["uploads", "upload_categories"])
+TEXT_EVALUATION, IMAGE_EVALUATION, ENSEMBLE_EVALUATION, TEXT_CHAMPION, IMAGE_CHAMPION, CATEGORY_CHAMPION, ENSEMBLE = (
+    dg.AssetKey(["classification", name])
+    for name in (
+        "text_evaluation", "image_evaluation", "ensemble_evaluation", "text_champion", "image_champion",
+        "category_champion", "category_ensemble",
+    )
+)  # fmt: skip
 
 
 def following(*keys: dg.AssetKey) -> dg.AutomationCondition:
@@ -50,12 +68,28 @@ def following(*keys: dg.AssetKey) -> dg.AutomationCondition:
     return condition.allow(dg.AssetSelection.assets(*keys))
 
 
+def following_any(*keys: dg.AssetKey, needs: Sequence[dg.AssetKey] = ()) -> dg.AutomationCondition:
+    """As `following`, but of what is followed, and of all else it is made from, only `needs` has to be there."""
+    anything_missing = dg.AutomationCondition.any_deps_missing()
+    condition = dg.AutomationCondition.eager().without(~anything_missing)
+    condition = (condition & dg.AutomationCondition.all_deps_blocking_checks_passed()).allow(
+        dg.AssetSelection.assets(*keys)
+    )
+    return condition & ~anything_missing.allow(dg.AssetSelection.assets(*needs)) if needs else condition
+
+
 FOLLOWS: dict[dg.AssetKey, dg.AutomationCondition] = {
     CHAMPION: following(EVALUATION),
     INDEX: following(CHAMPION),
     QUEUE: dg.AutomationCondition.eager().without(~dg.AutomationCondition.any_deps_missing()),
     REFERENCE: following(CHAMPION),
     DRIFT: following(MATCHES),
+    TEXT_CHAMPION: following(TEXT_EVALUATION),
+    IMAGE_CHAMPION: following(IMAGE_EVALUATION),
+    ENSEMBLE: following_any(TEXT_CHAMPION, IMAGE_CHAMPION),
+    ENSEMBLE_EVALUATION: following(ENSEMBLE),
+    CATEGORY_CHAMPION: following(ENSEMBLE_EVALUATION),
+    CATEGORIES: following_any(LINES, MATCHES, needs=[LINES]),
 }
 
 # When silence is a fault. An evaluation is made by every training run, whatever the gate says: one that is older than a
@@ -64,6 +98,8 @@ FOLLOWS: dict[dg.AssetKey, dg.AutomationCondition] = {
 FRESH: dict[dg.AssetKey, dg.FreshnessPolicy] = {
     EVALUATION: dg.FreshnessPolicy.time_window(fail_window=timedelta(weeks=6), warn_window=timedelta(weeks=5)),
     CHAMPION: dg.FreshnessPolicy.time_window(fail_window=timedelta(weeks=13), warn_window=timedelta(weeks=9)),
+    TEXT_EVALUATION: dg.FreshnessPolicy.time_window(fail_window=timedelta(weeks=6), warn_window=timedelta(weeks=5)),
+    CATEGORY_CHAMPION: dg.FreshnessPolicy.time_window(fail_window=timedelta(weeks=13), warn_window=timedelta(weeks=9)),
     CHAMPION_EVALUATION: dg.FreshnessPolicy.time_window(fail_window=timedelta(days=15), warn_window=timedelta(days=8)),
 }
 

@@ -26,7 +26,7 @@ from dagster._core.storage.dagster_run import FINISHED_STATUSES
 from dagster._core.storage.tags import PARTITION_NAME_TAG, RUN_KEY_TAG, SENSOR_NAME_TAG
 
 from orchestration.definitions import PRELOAD, build_definitions
-from orchestration.jobs import ENCODER_STEP, QUEUE_JOB, TRAIN_JOB, UPLOAD_JOB
+from orchestration.jobs import BUILD_JOB, CATEGORIES_JOB, QUEUE_JOB, TRAIN_JOB, TRAINING_STEPS, UPLOAD_JOB
 from orchestration.settings import load_settings
 from resources.build import build_resources
 from sensors.uploads import UPLOADS_SENSOR
@@ -54,6 +54,16 @@ def job_named(name: str) -> ReconstructableJob:
 def train_job() -> dg.JobDefinition:
     """`train_and_promote`, resolved; a module-level function so that step processes can build it again."""
     return resolved_job(TRAIN_JOB)
+
+
+def build_job() -> dg.JobDefinition:
+    """`build_everything`, resolved."""
+    return resolved_job(BUILD_JOB)
+
+
+def categories_job() -> dg.JobDefinition:
+    """`classify_upload`, resolved."""
+    return resolved_job(CATEGORIES_JOB)
 
 
 def upload_job() -> dg.JobDefinition:
@@ -241,7 +251,7 @@ def _say(entry: dg.EventLogEntry, say: Callable[[str], None]) -> None:
     event = entry.dagster_event
     if event is None:
         # What the training process reports through Pipes: losses, validation, time left.
-        if entry.step_key == ENCODER_STEP and not entry.user_message.startswith(PLUMBING):
+        if entry.step_key in TRAINING_STEPS and not entry.user_message.startswith(PLUMBING):
             say(f"      {entry.user_message}")
         return
     name = (event.step_key or "").replace("__", "/")

@@ -4,24 +4,35 @@ import dagster as dg
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
 from resources.lake import Lake
-from resources.registry import TITLE_MATCHER, ModelRegistry
+from resources.registry import CATEGORY_ENSEMBLE, IMAGE_CLASSIFIER, TEXT_CLASSIFIER, TITLE_MATCHER, ModelRegistry
 from shelfwise.artifacts import atomic_write_json
 from shelfwise.registry import ANY, RegistryError
 
 TRAIN_JOB = "train_and_promote"
 FINE_TUNE_JOB = "fine_tune"
+CLASSIFY_JOB = "train_classifiers"
+BUILD_JOB = "build_everything"
 EVALUATE_JOB = "evaluate_champion"
 FOLLOW_JOB = "follow_catalog"
 CHAMPION_JOB = "follow_champion"
 ROLLBACK_JOB = "rollback_champion"
 FEEDBACK_JOB = "take_feedback"
 UPLOAD_JOB = "match_upload"
+CATEGORIES_JOB = "classify_upload"
 REMATCH_JOB = "rematch_review"
 QUEUE_JOB = "refresh_review_queue"
 STANDING_JOB = "check_uploads"
 
-CHAMPION = dg.AssetKey(["matching", "champion"])
+# By registered model: the asset that says which version is in production.
+CHAMPIONS = {
+    TITLE_MATCHER: dg.AssetKey(["matching", "champion"]),
+    TEXT_CLASSIFIER: dg.AssetKey(["classification", "text_champion"]),
+    IMAGE_CLASSIFIER: dg.AssetKey(["classification", "image_champion"]),
+    CATEGORY_ENSEMBLE: dg.AssetKey(["classification", "category_champion"]),
+}
 ENCODER_STEP = "matching__title_encoder"
+# Steps that train in a process of their own and tell how far they are.
+TRAINING_STEPS = (ENCODER_STEP, "classification__text_classifier", "classification__image_classifier")
 UPLOADS_CHECK = dg.AssetCheckKey(dg.AssetKey(["uploads", "review_queue"]), "no_failed_uploads")
 HOUR = 3600
 # A new champion's index takes a moment: what is matched in between finds that index and champion differ. And a store
@@ -36,8 +47,13 @@ def _assets(*keys: str) -> dg.AssetSelection:
 
 UPLOAD_ASSETS = _assets("uploads/upload_lines", "uploads/upload_matches")
 QUEUE_ASSETS = _assets("uploads/review_queue")
-# What belongs to one upload, or watches production, is no part of a training.
-TRAINING = dg.AssetSelection.all() - dg.AssetSelection.groups("uploads", "monitoring")
+# From the raw listings to the category champion: a job of its own beside `train_and_promote`, on the same cadence. A
+# run stops behind a gate that refuses, and neither system should wait for the other's gate; and what asks for a retrain
+# in between (drift, live accuracy, answers) asks it of one system.
+CLASSIFIERS = _assets("marts/labelled_listings").upstream() | dg.AssetSelection.groups("classification")
+# What belongs to one upload, or watches production, is no part of a training; nor is what only the classifiers read.
+ONLY_CLASSIFIERS = CLASSIFIERS - dg.AssetSelection.groups("matching", "catalog").upstream()
+TRAINING = dg.AssetSelection.all() - dg.AssetSelection.groups("uploads", "monitoring") - ONLY_CLASSIFIERS
 INDEX = _assets("matching/product_names", "matching/catalog_index")
 
 # From the raw tables to the champion and its index.
@@ -56,6 +72,22 @@ fine_tune = dg.define_asset_job(
     description="As train_and_promote, but the champion's encoder is trained on instead of a new one: shorter, for the "
     "time between two retrains. It passes the same gate.",
     tags={"dagster/max_runtime": 2 * HOUR},
+)
+
+train_classifiers = dg.define_asset_job(
+    CLASSIFY_JOB,
+    selection=CLASSIFIERS,
+    description="Read the data directory's listings and pictures, train text and image classifier, promote each that "
+    "its gate lets pass, combine the champions, and promote the combination if its gate lets it pass.",
+    tags={"dagster/max_runtime": 6 * HOUR},
+)
+
+# Both at once, for the first time: one run reads the data once and trains side by side.
+build_everything = dg.define_asset_job(
+    BUILD_JOB,
+    selection=TRAINING | CLASSIFIERS,
+    description="train_and_promote and train_classifiers in one run, as `make demo` does.",
+    tags={"dagster/max_runtime": 6 * HOUR},
 )
 
 CATALOG = _assets("matching/product_names").upstream() | INDEX
@@ -106,6 +138,17 @@ match_upload = dg.define_asset_job(
     op_retry_policy=PATIENT,
 )
 
+# Not part of match_upload: a run is failed as a whole, and neither categories nor matches may fail the other. Once the
+# matches are made, or have failed, it follows by a condition (see `orchestration.automation`).
+classify_upload = dg.define_asset_job(
+    CATEGORIES_JOB,
+    selection=_assets("uploads/upload_categories"),
+    executor_def=dg.in_process_executor,
+    description="Give the lines of one uploaded file their categories, with the category champion.",
+    tags={"dagster/max_runtime": HOUR},
+    op_retry_policy=PATIENT,
+)
+
 # The lines were read when the file came, and the file may be gone: only the matching is done again.
 rematch_review = dg.define_asset_job(
     REMATCH_JOB,
@@ -133,29 +176,32 @@ check_uploads = dg.define_asset_job(
 
 class Rollback(dg.Config):
     """Why, and what: `champion` is the number of the version that should go, so that a run that is started twice does
-    not swap the two back; 0 takes whichever is champion.
+    not swap the two back; 0 takes whichever is champion. `model`: of which registered model.
     """
 
     reason: str
     champion: int = 0
+    model: str = TITLE_MATCHER
 
 
 @dg.op
 def roll_back(context: dg.OpExecutionContext, config: Rollback, registry: ModelRegistry, lake: Lake) -> None:
     """Put the previous champion back and say so where everything looks that follows the champion."""
-    versions = registry.open()
+    versions, champion = registry.open(), CHAMPIONS.get(config.model)
+    if champion is None:
+        raise dg.Failure(f"no model {config.model!r}; known are {', '.join(CHAMPIONS)}", allow_retries=False)
     try:
-        gone = versions.champion(TITLE_MATCHER)
-        restored = versions.rollback(TITLE_MATCHER, config.reason, config.champion or ANY)
+        gone = versions.champion(config.model)
+        restored = versions.rollback(config.model, config.reason, config.champion or ANY)
     except RegistryError as error:
         raise dg.Failure(str(error), allow_retries=False) from error
     value = {"version": restored.label, "location": restored.artifact, "id": restored.artifact_id}
-    atomic_write_json(lake.table_path(CHAMPION).with_suffix(".json"), value)
+    atomic_write_json(lake.table_path(champion).with_suffix(".json"), value)
     metadata = {"version": restored.label, "rolled_back_from": gone.label, "reason": config.reason}
     told = f"{restored.label} is champion again, {gone.label} is not: {config.reason}"
     context.log_event(
         dg.AssetMaterialization(
-            CHAMPION, description=told, metadata=metadata, tags={DATA_VERSION_TAG: restored.artifact_id}
+            champion, description=told, metadata=metadata, tags={DATA_VERSION_TAG: restored.artifact_id}
         )
     )
     context.log.info(told)
@@ -164,8 +210,8 @@ def roll_back(context: dg.OpExecutionContext, config: Rollback, registry: ModelR
 @dg.job(
     name=ROLLBACK_JOB,
     executor_def=dg.in_process_executor,
-    description="Put the previous champion back. Its index and the matches of what is still in review follow by "
-    "themselves. `make rollback REASON=...` does all of it at once.",
+    description="Put the previous champion of a model back. A matcher's index and the matches of what is still in "
+    "review follow by themselves, the ensemble a classifier. `make rollback REASON=...` does all of it at once.",
 )
 def rollback_champion() -> None:
     """Roll back; what follows is declared in `orchestration.automation`."""
@@ -175,15 +221,18 @@ def rollback_champion() -> None:
 JOBS = [
     train_and_promote,
     fine_tune,
+    train_classifiers,
+    build_everything,
     evaluate_champion,
     follow_catalog,
     follow_champion,
     take_feedback,
     match_upload,
+    classify_upload,
     rematch_review,
     refresh_review_queue,
     check_uploads,
     rollback_champion,
 ]
 # The jobs whose runs make the champion's index.
-INDEX_MAKERS = frozenset({TRAIN_JOB, FINE_TUNE_JOB, FOLLOW_JOB, CHAMPION_JOB, FEEDBACK_JOB})
+INDEX_MAKERS = frozenset({TRAIN_JOB, BUILD_JOB, FINE_TUNE_JOB, FOLLOW_JOB, CHAMPION_JOB, FEEDBACK_JOB})

@@ -16,6 +16,7 @@ from dagster._core.storage.dagster_run import FINISHED_STATUSES
 
 from orchestration.cadence import cycle_start, is_cycle_week, local_day, next_cycle, weekly_cron
 from orchestration.jobs import (
+    CLASSIFY_JOB,
     EVALUATE_JOB,
     FINE_TUNE_JOB,
     FOLLOW_JOB,
@@ -29,8 +30,9 @@ from resources.registry import TITLE_MATCHER, ModelRegistry
 CYCLE_TAG, CAUSE_TAG, CHAMPION_TAG, ANSWERS_TAG = (
     "shelfwise/cycle", "shelfwise/cause", "shelfwise/champion", "shelfwise/answers",
 )  # fmt: skip
-RETRAIN, EVALUATION, FINE_TUNE, CATALOG, CHECK = (
-    "retrain_every_four_weeks", "weekly_evaluation", "fine_tune_when_answered", "daily_catalog", "daily_check",
+RETRAIN, CLASSIFIERS, EVALUATION, FINE_TUNE, CATALOG, CHECK = (
+    "retrain_every_four_weeks", "classifiers_every_four_weeks", "weekly_evaluation", "fine_tune_when_answered",
+    "daily_catalog", "daily_check",
 )  # fmt: skip
 
 ON, OFF = dg.DefaultScheduleStatus.RUNNING, dg.DefaultScheduleStatus.STOPPED
@@ -38,12 +40,18 @@ ON, OFF = dg.DefaultScheduleStatus.RUNNING, dg.DefaultScheduleStatus.STOPPED
 # nothing is on everywhere.
 STATUS: dict[str, dict[str, dg.DefaultScheduleStatus]] = {
     RETRAIN: {"local": OFF, "staging": ON, "production": ON},
+    CLASSIFIERS: {"local": OFF, "staging": ON, "production": ON},
     EVALUATION: {"local": OFF, "staging": ON, "production": ON},
     FINE_TUNE: {"local": OFF, "staging": ON, "production": ON},
     CATALOG: {"local": OFF, "staging": ON, "production": ON},
     CHECK: {"local": ON, "staging": ON, "production": ON},
 }
-EVALUATED = dg.AssetKey(["matching", "matcher_evaluation"])
+# By job: what says that a candidate was measured. Whether the categories can be learnt from text or pictures alone, and
+# which of them, is the data's choice; the text evaluation is made in any case.
+EVALUATED = {
+    TRAIN_JOB: dg.AssetKey(["matching", "matcher_evaluation"]),
+    CLASSIFY_JOB: dg.AssetKey(["classification", "text_evaluation"]),
+}
 
 
 @dataclass(frozen=True)
@@ -89,23 +97,34 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
     """Return every schedule of the code location for an environment."""
     anchor, zone, hour = settings.retrain_anchor, settings.timezone, settings.retrain_hour
 
-    @dg.schedule(
-        name=RETRAIN,
-        job_name=TRAIN_JOB,
-        cron_schedule=weekly_cron(anchor, hour),
-        execution_timezone=zone,
-        default_status=STATUS[RETRAIN][settings.env],
-        description=f"A full retrain from scratch every four weeks, counted from {anchor}; looks every week, and makes "
-        f"up for a cycle whose run never came or was cut short.",
+    def by_cycle(name: str, job: str, hour: int, description: str) -> dg.ScheduleDefinition:
+        """A training from scratch every four weeks; the weekly ticks in between make up for one that never came."""
+
+        @dg.schedule(
+            name=name,
+            job_name=job,
+            cron_schedule=weekly_cron(anchor, hour),
+            execution_timezone=zone,
+            default_status=STATUS[name][settings.env],
+            description=f"{description} every four weeks, counted from {anchor}; looks every week, and makes up for a "
+            "cycle whose run never came or was cut short.",
+        )
+        def train(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+            day = local_day(context.scheduled_execution_time, zone)
+            attempts = _attempts(context.instance, job, cycle_start(day, anchor))
+            cycle, why = decide_cycle(day, anchor, attempts)
+            if cycle is None:
+                return dg.SkipReason(why)
+            tags = {CYCLE_TAG: cycle.isoformat(), CAUSE_TAG: f"cycle of {cycle}"}
+            return dg.RunRequest(run_key=f"cycle:{cycle}:{len(attempts)}", tags=tags)
+
+        return train
+
+    retrain = by_cycle(RETRAIN, TRAIN_JOB, hour, "A full retrain of the matcher from scratch")
+    # Two hours later: both read the data directory and use every core.
+    classifiers = by_cycle(
+        CLASSIFIERS, CLASSIFY_JOB, (hour + 2) % 24, "A full retrain of the category classifiers from scratch"
     )
-    def retrain(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        day = local_day(context.scheduled_execution_time, zone)
-        attempts = _attempts(context.instance, cycle_start(day, anchor))
-        cycle, why = decide_cycle(day, anchor, attempts)
-        if cycle is None:
-            return dg.SkipReason(why)
-        tags = {CYCLE_TAG: cycle.isoformat(), CAUSE_TAG: f"cycle of {cycle}"}
-        return dg.RunRequest(run_key=f"cycle:{cycle}:{len(attempts)}", tags=tags)
 
     @dg.schedule(
         name=EVALUATION,
@@ -167,7 +186,7 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         default_status=STATUS[CHECK][settings.env],
         description="Lists the uploads that are still failed.",
     )
-    return [retrain, evaluation, fine_tune, catalog, check]
+    return [retrain, classifiers, evaluation, fine_tune, catalog, check]
 
 
 def count_answers(lake: Lake, since: datetime) -> int:
@@ -195,8 +214,8 @@ def _in_progress(instance: dg.DagsterInstance, *jobs: str) -> bool:
     return any(instance.get_runs(filters=dg.RunsFilter(job_name=job, statuses=statuses), limit=1) for job in jobs)
 
 
-def _attempts(instance: dg.DagsterInstance, cycle: date) -> list[Attempt]:
-    runs = instance.get_runs(filters=dg.RunsFilter(job_name=TRAIN_JOB, tags={CYCLE_TAG: cycle.isoformat()}))
+def _attempts(instance: dg.DagsterInstance, job: str, cycle: date) -> list[Attempt]:
+    runs = instance.get_runs(filters=dg.RunsFilter(job_name=job, tags={CYCLE_TAG: cycle.isoformat()}))
     return [Attempt(run.status in FINISHED_STATUSES, _measured(instance, run)) for run in runs]
 
 
@@ -204,4 +223,4 @@ def _measured(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
     if run.status == dg.DagsterRunStatus.SUCCESS:
         return True
     made = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION).records
-    return any(record.asset_key == EVALUATED for record in made)
+    return any(record.asset_key == EVALUATED[run.job_name] for record in made)

@@ -35,14 +35,12 @@ class Lake(dg.ConfigurableResource):
         """Return the table an asset gave when it was last materialized, None where it never was; one without columns
         where the file is damaged.
         """
-        try:
-            data = self.table_path(key).read_bytes()
-        except FileNotFoundError:
-            return None
-        try:
-            return pd.read_parquet(io.BytesIO(data))
-        except pyarrow.ArrowInvalid:
-            return pd.DataFrame()
+        return _table(self.table_path(key))
+
+    def last_partition(self, key: dg.AssetKey, partition: str) -> pd.DataFrame | None:
+        """Return the table of one partition of an asset, as `last_table`."""
+        safe = escape_dotdot_segments(escape_leading_slash(partition))
+        return _table(self.path.joinpath("tables", *key.path, f"{safe}.parquet"))
 
     def last_reference(self, key: dg.AssetKey) -> dict[str, Any] | None:
         """Return the reference an asset gave when it was last materialized, None where it never was."""
@@ -74,6 +72,17 @@ class Lake(dg.ConfigurableResource):
     def forget(self, directory: Path) -> None:
         """Remove scratch space whose result was published."""
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _table(path: UPath) -> pd.DataFrame | None:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    try:
+        return pd.read_parquet(io.BytesIO(data))
+    except pyarrow.ArrowInvalid:
+        return pd.DataFrame()
 
 
 class _LakeIOManager(dg.UPathIOManager):

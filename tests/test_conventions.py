@@ -11,7 +11,7 @@ from orchestration.definitions import build_definitions
 from orchestration.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
-PREFIXES = {"raw", "staging", "marts", "catalog", "matching", "uploads", "monitoring"}
+PREFIXES = {"raw", "staging", "marts", "catalog", "matching", "classification", "uploads", "monitoring"}
 MAX_BODY_LINES = 45
 
 DEFINITIONS = build_definitions(Settings())

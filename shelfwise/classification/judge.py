@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from shelfwise.classification.ensemble import align
-from shelfwise.classification.listings import class_counts, evaluation_lines, labels_of, picture_rows
+from shelfwise.classification.listings import class_counts, evaluation_lines, labels_of
 from shelfwise.classification.model import CategoryModel, image_probabilities, text_probabilities
 from shelfwise.classification.taxonomy import Taxonomy
 
@@ -72,8 +72,13 @@ def held_out(kind: str, listings: pd.DataFrame, pictures: Pictures | None) -> pd
 
 def with_picture(listings: pd.DataFrame, pictures: Pictures | None) -> pd.DataFrame:
     """Return the listings that have a readable picture."""
-    known = [] if pictures is None else pictures.listing_ids
-    return listings[picture_rows(listings["listing_id"], known) >= 0].reset_index(drop=True)
+    return listings[_pictured(listings, pictures)].reset_index(drop=True)
+
+
+def _pictured(listings: pd.DataFrame, pictures: Pictures | None) -> np.ndarray:
+    if pictures is None:
+        return np.zeros(len(listings), bool)
+    return pictures.rows_of(listings["listing_id"]) >= 0
 
 
 def classes_of(test: pd.DataFrame, *judged: Judged) -> Taxonomy:
@@ -91,17 +96,20 @@ def judge(
     beside: bool = True,
 ) -> Evaluation:
     """Evaluate a classifier on the held-out ones of `listings` (with `split`); `beside`: simple baselines too."""
+    from shelfwise.classification.decide import decisions
     from shelfwise.classification.evaluate import evaluate
 
     test = held_out(kind, listings, pictures)
-    p = one.says(test, pictures, taxonomy)
-    known = [] if pictures is None else pictures.listing_ids
-    lines = evaluation_lines(test, picture_rows(test["listing_id"], known) >= 0)
+    lines = evaluation_lines(test, _pictured(test, pictures))
     train = listings[listings["split"] == "train"]
     counts = class_counts(with_picture(train, pictures) if kind == IMAGE else train, taxonomy)
     baselines = _baselines(kind, one, train, test, pictures, taxonomy) if beside else {}
-    if kind == ENSEMBLE and hasattr(one.model, "decisions"):
-        lines["decision"] = one.model.decisions(p, taxonomy)
+    if kind == ENSEMBLE:
+        own, cases = one.model.answer(test, pictures)
+        lines["decision"] = decisions(own, one.model.taxonomy, one.model.thresholds, cases)
+        p = align(own, one.classes, taxonomy.classes)
+    else:
+        p = one.says(test, pictures, taxonomy)
     truth = taxonomy.truths(labels_of(test))
     return evaluate(p, truth, taxonomy, lines, baselines, seed, counts)
 
@@ -116,7 +124,7 @@ def _baselines(
         text, image = one.model.parts(test, pictures)
         found = {TEXT: text, IMAGE: image}
         return {name: align(p, one.classes, taxonomy.classes) for name, p in found.items() if p is not None}
-    if kind == TEXT and hasattr(one.model, "linear_probabilities"):
+    if kind == TEXT:
         texts = test["title"].tolist(), test["description"].tolist()
         return {"ngrams": align(one.model.linear_probabilities(*texts), one.classes, taxonomy.classes)}
     return {}
@@ -142,8 +150,7 @@ def neighbours(train: pd.DataFrame, test: pd.DataFrame, pictures: Pictures, taxo
 
 
 def _thumbnails(listings: pd.DataFrame, pictures: Pictures) -> np.ndarray:
-    rows = picture_rows(listings["listing_id"], pictures.listing_ids)
-    side = pictures.pixels.shape[1]
+    rows, side = pictures.rows_of(listings["listing_id"]), pictures.side
     at = (np.arange(THUMBNAIL) * side // THUMBNAIL) if side >= THUMBNAIL else np.arange(side)
     small = np.asarray(pictures.pixels[rows])[:, at][:, :, at]
     return small.reshape(len(rows), -1).astype(np.float32) / 255

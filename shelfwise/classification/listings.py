@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 if TYPE_CHECKING:
+    from shelfwise.classification.pictures import Pictures
     from shelfwise.classification.taxonomy import Taxonomy
 
 # A picture that so many listings of so many categories share shows nothing of any of them ("no photo yet").
@@ -65,6 +66,7 @@ def evaluation_lines(listings: pd.DataFrame, pictured: Sequence[bool] | np.ndarr
             "listing_id": listings["listing_id"].astype(str),
             "group_id": listings["group_id"].astype(str),
             "title": listings["title"],
+            "category": listings["category"].astype(str),
             "category_root": listings["category"].astype(str).str.split(" > ").str[0],
             "has_description": description.fillna("").astype(str).str.strip() != "",
             "has_image": np.asarray(pictured, bool),
@@ -72,24 +74,18 @@ def evaluation_lines(listings: pd.DataFrame, pictured: Sequence[bool] | np.ndarr
     ).reset_index(drop=True)
 
 
-def picture_keys(listings: pd.DataFrame, pixels: np.ndarray, listing_ids: Sequence[str]) -> pd.Series:
+def picture_keys(listings: pd.DataFrame, pictures: Pictures) -> pd.Series:
     """Return a digest of each listing's pixels, null without a picture: duplicates share it and belong together.
 
-    `pixels`: uint8 [n, side, side, 3] of `listing_ids`. The key of a placeholder, which listings of many categories
+    The key of a placeholder, which listings of many categories
     show, is null too: it would tie the whole catalog into one bundle.
     """
     digests = {
-        str(one): hashlib.blake2b(np.ascontiguousarray(pixel).tobytes(), digest_size=16).hexdigest()
-        for one, pixel in zip(listing_ids, pixels, strict=True)
+        one: hashlib.blake2b(np.ascontiguousarray(pixel).tobytes(), digest_size=16).hexdigest()
+        for one, pixel in zip(pictures.listing_ids, pictures.pixels, strict=True)
     }
     keys = listings["listing_id"].astype(str).map(digests).astype(object)
     known = pd.DataFrame({"key": keys, "category": listings["category"]}).dropna(subset=["key"])
     shown = known.groupby("key")["category"].agg(["size", "nunique"])
     common = shown.index[(shown["size"] >= PLACEHOLDER_LISTINGS) & (shown["nunique"] >= PLACEHOLDER_CATEGORIES)]
     return keys.where(keys.notna() & ~keys.isin(common), None)
-
-
-def picture_rows(listing_ids: pd.Series, known: Sequence[str]) -> np.ndarray:
-    """Return for each listing the place of its picture among `known`, int64 [n], -1 where it has none."""
-    place = {str(one): number for number, one in enumerate(known)}
-    return np.fromiter((place.get(str(one), -1) for one in listing_ids), dtype=np.int64, count=len(listing_ids))

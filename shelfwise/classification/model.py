@@ -3,15 +3,17 @@
     model = CategoryModel.load(directory)
     p = model.probabilities(titles, descriptions, pixels)
 
-The directory is whole in itself: `text/` and `image/` are copies of the champions it was fitted with, `combiner/` is
-what weighs them. So a version that comes back by a rollback finds the very classifiers it was measured with, whatever
-became of them in between. Either of the two may be missing, and so may the title or the picture of a listing.
+The directory is whole in itself: `text/` and `image/` are copies of the champions it was fitted with, `combiner/`
+weighs them, and `decisions.json` says what is certain enough. So a version that comes back by a rollback finds the very
+classifiers it was measured with, whatever became of them in between. Either of the two may be missing, and so may the
+title or the picture of a listing.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +22,8 @@ import numpy as np
 import pandas as pd
 
 from shelfwise.artifacts import atomic_write_json
-from shelfwise.classification.ensemble import Ensemble, align
-from shelfwise.classification.listings import picture_rows
+from shelfwise.classification.decide import Thresholds
+from shelfwise.classification.ensemble import IMAGE, TEXT, Ensemble, align
 from shelfwise.classification.taxonomy import Taxonomy
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from shelfwise.classification.pictures import Pictures
     from shelfwise.classification.text import TextClassifier
 
-TEXT, IMAGE, COMBINER, ABOUT = "text", "image", "combiner", "model.json"
+COMBINER, ABOUT, TREE, DECISIONS = "combiner", "model.json", "taxonomy.json", "decisions.json"
 AT_ONCE = 4096  # pictures whose pixels are in memory together
 
 
@@ -53,7 +55,7 @@ def image_probabilities(
     """Return what an image classifier says of listings, float32 [n, classes of the taxonomy]; rows of NaN where a
     listing has no picture.
     """
-    place = picture_rows(listing_ids, pictures.listing_ids)
+    place = pictures.rows_of(listing_ids)
     out = np.full((len(listing_ids), len(taxonomy)), np.nan, np.float32)
     rows = np.flatnonzero(place >= 0)
     for start in range(0, len(rows), AT_ONCE):
@@ -75,6 +77,7 @@ class CategoryModel:
 
     taxonomy: Taxonomy
     combiner: Ensemble
+    thresholds: Thresholds
     text: TextClassifier | None
     image: ImageClassifier | None
     about: dict[str, Any]
@@ -85,14 +88,19 @@ class CategoryModel:
 
     @staticmethod
     def assemble(
-        directory: Path, taxonomy: Taxonomy, combiner: Ensemble, text: Path | None, image: Path | None, about: dict
+        directory: Path,
+        taxonomy: Taxonomy,
+        combiner: Ensemble,
+        thresholds: Thresholds,
+        parts: Mapping[str, Path],
+        about: dict[str, Any],
     ) -> None:
-        """Write a model's directory: copies of the classifiers' directories and the combiner."""
-        for name, source in ((TEXT, text), (IMAGE, image)):
-            if source is not None:
-                shutil.copytree(source, directory / name, ignore=shutil.ignore_patterns("manifest.json"))
+        """Write a model's directory. `parts`: directories of the classifiers ('text', 'image'), which are copied."""
+        for name, source in parts.items():
+            shutil.copytree(source, directory / name, ignore=shutil.ignore_patterns("manifest.json"))
         combiner.save(directory / COMBINER)
-        (directory / "taxonomy.json").write_text(taxonomy.to_json())
+        (directory / TREE).write_text(taxonomy.to_json())
+        atomic_write_json(directory / DECISIONS, thresholds.to_json())
         atomic_write_json(directory / ABOUT, about)
 
     @classmethod
@@ -109,8 +117,9 @@ class CategoryModel:
 
             image = ImageClassifier.load(directory / IMAGE)
         return cls(
-            taxonomy=Taxonomy.from_json((directory / "taxonomy.json").read_text()),
+            taxonomy=Taxonomy.from_json((directory / TREE).read_text()),
             combiner=Ensemble.load(directory / COMBINER),
+            thresholds=Thresholds.from_json(json.loads((directory / DECISIONS).read_text())),
             text=text,
             image=image,
             about=json.loads((directory / ABOUT).read_text()),
@@ -121,7 +130,7 @@ class CategoryModel:
         there are pictures). Of one that has neither text nor picture nothing is known: its row is how often each class
         occurs.
         """
-        return self.combiner.probabilities(*self.parts(listings, pictures))
+        return self.answer(listings, pictures)[0]
 
     def parts(
         self, listings: pd.DataFrame, pictures: Pictures | None = None
@@ -133,3 +142,25 @@ class CategoryModel:
         if self.image is not None and pictures is not None:
             image = image_probabilities(self.image, listings["listing_id"], pictures, self.taxonomy)
         return text, image
+
+    def answer(self, listings: pd.DataFrame, pictures: Pictures | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Return `probabilities`, and for each listing what they come from (see `Ensemble.cases`)."""
+        text, image = self.parts(listings, pictures)
+        return self.combiner.probabilities(text, image), Ensemble.cases(text, image)
+
+    def explain(self, listings: pd.DataFrame, categories: Sequence[str]) -> list[str]:
+        """Return which words of each listing spoke for a category; "" where there is no text to read."""
+        if self.text is None:
+            return [""] * len(listings)
+        place = {name: number for number, name in enumerate(self.text.classes)}
+        rows = [row for row, name in enumerate(categories) if name in place]
+        titles, descriptions = _texts(listings, "title"), _texts(listings, "description")
+        said = self.text.explain(
+            [titles[i] for i in rows],
+            [descriptions[i] for i in rows],
+            np.array([place[categories[i]] for i in rows], np.int64),
+        )
+        out = [""] * len(listings)
+        for row, words in zip(rows, said, strict=True):
+            out[row] = words
+        return out

@@ -155,8 +155,8 @@ def category_of_row(
     lines = rows.loc[rows["row"] == row, "line_id"].unique().tolist()
     problems = [] if lines else [Problem(key, "a row with a line of this upload", str(row), row)]
     known = None if category is None or new else known_categories(lake)
-    for path in split_categories(category) if known is not None else []:
-        if path not in known:
+    for path in split_categories(category):
+        if known is not None and path not in known:
             near = difflib.get_close_matches(path, sorted(known), 1)
             expected = "a category that some listing has" + (f", such as {near[0]!r}" if near else "")
             problems.append(Problem(key, f"{expected} (--new for a new one)", path, row, "category"))

@@ -49,15 +49,20 @@ def _run(registry: Registry, options: argparse.Namespace) -> list[str]:
             return [_told(event) for event in registry.history(model)] or [f"nothing happened to {model} yet"]
         case "rollback":
             restored = registry.rollback(model, options.reason)
-            return [f"{restored.label} is champion of {model} again: materialize matching/catalog_index for it"]
+            return [f"{restored.label} is champion of {model} again{_then(model)}"]
         case "promote":
             chosen = next((known for known in registry.versions(model) if known.version == options.version), None)
             if chosen is None:
                 raise RegistryError(f"{model} has no version {options.version}: `list` shows those it has")
             registry.promote(chosen, reason=options.reason)
-            return [f"{chosen.label} is champion of {model}: materialize matching/catalog_index for it"]
+            return [f"{chosen.label} is champion of {model}{_then(model)}"]
         case _:
             return registry.repair(model) or [f"{model} is in order"]
+
+
+def _then(model: str) -> str:
+    """What is to be done when another version is champion."""
+    return ": materialize matching/catalog_index for it" if model == MODEL else ""
 
 
 def _listed(registry: Registry, model: str) -> list[str]:

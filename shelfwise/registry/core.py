@@ -44,6 +44,13 @@ from shelfwise.registry.versions import (
     tags_of,
 )
 
+# What compares a candidate with the champion, for messages.
+EVALUATIONS = {
+    "title_matcher": "matching/matcher_evaluation",
+    "text_classifier": "classification/text_evaluation",
+    "image_classifier": "classification/image_evaluation",
+    "category_ensemble": "classification/ensemble_evaluation",
+}
 READS = 20  # tries to see a state that nobody changes meanwhile
 PAGE = 200  # versions
 GRACE = timedelta(days=1)
@@ -109,7 +116,7 @@ class Registry:
         """The version in production. Raises RegistryError where none was promoted yet."""
         version = self.alias(model)
         if version is None:
-            reason = "materialize the matching assets and see why the gate refused, if it did"
+            reason = "materialize the assets that train it and see why the gate refused, if it did"
             if not self.client.exists():
                 reason += f" (there is no registry at {self.client.shown}; if there was, put back a copy of it)"
             raise RegistryError(f"no champion of '{model}' yet: {reason}")
@@ -172,7 +179,8 @@ class Registry:
                 happened = f"{now} was promoted meanwhile" if current else "the champion was taken away meanwhile"
                 raise RegistryError(
                     f"{version.model}: {happened}, and {version.label} was compared with {then}; nothing was "
-                    "promoted: materialize matching/matcher_evaluation to compare with what is champion now"
+                    f"promoted: materialize {EVALUATIONS.get(version.model, 'its evaluation')} to compare with what is "
+                    "champion now"
                 )
             self._move(held, state, version, PROMOTED, reason)
 
@@ -364,7 +372,7 @@ class Registry:
         if found is None or found.artifact_id != version.artifact_id:
             raise RegistryError(
                 f"{version.model} has no version {version.label} any more: it was deleted, or the registry begun anew; "
-                "materialize matching/champion to register it"
+                "materialize its evaluation to register it"
             )
 
     def _same(self, model: str, artifact_id: str) -> ModelVersion | None:

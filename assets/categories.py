@@ -1,0 +1,66 @@
+"""Categories of vendor uploads: one partition per file, beside its matches, and each checks the other."""
+
+import dagster as dg
+import pandas as pd
+
+from assets.common import CATALOG_TEAM, float_metadata, picture, table, table_metadata
+from assets.uploads import upload_files
+from resources.lake import Lake
+from resources.registry import CATEGORY_ENSEMBLE, ModelRegistry
+from shelfwise.timing import DomainClock
+
+MATCHES = dg.AssetKey(["uploads", "upload_matches"])
+PRODUCTS, CATEGORIES = dg.AssetKey(["staging", "stg_products"]), dg.AssetKey(["staging", "stg_categories"])
+
+
+@dg.asset(
+    key_prefix="uploads",
+    group_name="uploads",
+    owners=CATALOG_TEAM,
+    kinds={"torch"},
+    partitions_def=upload_files,
+    ins={"upload_lines": dg.AssetIn(["uploads", "upload_lines"])},
+    # Matches and what they are compared by are looked up and may be missing: one failing does not fail the other.
+    deps=[MATCHES, PRODUCTS, CATEGORIES, ["classification", "category_champion"]],
+    code_version="1",
+)
+def upload_categories(
+    context: dg.AssetExecutionContext,
+    upload_lines: pd.DataFrame,
+    registry: ModelRegistry,
+    lake: Lake,
+) -> dg.MaterializeResult[pd.DataFrame]:
+    """The five most probable categories of each line of one upload, whether the first is assigned, suggested or asked
+    about, and which words spoke for it; made by the category champion and by nothing else. A line whose approved match
+    stands under another category than the one that would be assigned is flagged (`contradiction`).
+    """
+    from shelfwise.classification.bulk import as_classes, classify_lines, nothing
+    from shelfwise.classification.model import CategoryModel
+    from shelfwise.plots import decisions_picture
+
+    champion = registry.open().alias(CATEGORY_ENSEMBLE)
+    if champion is None:
+        none, why = nothing(), "there is no category champion yet: materialize classification/category_champion"
+        return dg.MaterializeResult(value=none, metadata={"skipped": why, **table_metadata(none)})
+    matches = lake.last_partition(MATCHES, context.partition_key)
+    with DomainClock() as clock:
+        model = CategoryModel.load(lake.fetch(champion.artifact))
+        products = as_classes(lake.last_table(PRODUCTS), lake.last_table(CATEGORIES))
+        found = classify_lines(model, upload_lines, matches, products, champion.label)
+        best = found[found["rank"] == 1]
+        png = decisions_picture(best["probability"], best["decision"], "Categories of this file")
+    shares = best["decision"].value_counts(normalize=True)
+    torn = best[best["contradiction"]]
+    shown = ["title", "category", "probability", "decision", "explanation"]
+    metadata = {
+        "champion_version": champion.label,
+        "decisions": picture(png, "decisions"),
+        "contradictions": len(torn),
+        "contradicting": table(torn[["title", "category", "match_category", "match_product_id"]], 20, width=200),
+        "compared_with_matches": "none were made" if matches is None else int(best["match_product_id"].notna().sum()),
+        **float_metadata({f"{name}_share": shares.get(name, 0.0) for name in ("assign", "suggest", "ask")}),
+        "lines": len(best),
+        "examples": table(best[shown].head(20), width=300),
+        **table_metadata(found, clock),
+    }
+    return dg.MaterializeResult(value=found, metadata=metadata)

@@ -1,0 +1,270 @@
+"""Classification: from labelled listings to trained classifiers of text and of pictures, candidates for champion."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import dagster as dg
+import pandas as pd
+
+from assets.category_reports import some_pictures
+from assets.common import CATALOG_TEAM, clock_metadata, float_metadata, table, table_metadata
+from assets.models import missing, publish_once, train_once
+from resources.classification import ClassificationConfig
+from resources.lake import Lake
+from resources.registry import IMAGE_CLASSIFIER, TEXT_CLASSIFIER
+from resources.source import DataDirectory
+from resources.trainer import Trainer
+from shelfwise.artifacts import content_id, frame_id
+from shelfwise.classification import picture_files
+from shelfwise.classification.listings import picture_keys, why_too_few, with_parts
+from shelfwise.classification.promotion import TRAINED_ON, trained_on
+from shelfwise.timing import DomainClock
+
+# Part of the content ids: raise one when the same inputs would give another artifact than before.
+PICTURES_VERSION, TEXT_VERSION, IMAGE_VERSION = "1", "1", "1"
+LABELS = ("listing_id", "category", "categories", "split")
+TEXT_MODULE, IMAGE_MODULE = "shelfwise.classification.train_text", "shelfwise.classification.train_image"
+
+SUSPICIOUS_SHARE = 0.02  # of all labels, from where on somebody should look
+
+LISTINGS = dg.AssetIn(["marts", "labelled_listings"])
+
+
+@dg.asset(
+    key_prefix="classification",
+    group_name="classification",
+    owners=CATALOG_TEAM,
+    kinds={"numpy"},
+    ins={"labelled_listings": LISTINGS},
+    deps=[["raw", "data_directory"]],
+    io_manager_key="reference_io",
+    code_version=PICTURES_VERSION,
+)
+def listing_pictures(
+    labelled_listings: pd.DataFrame, source: DataDirectory, classification: ClassificationConfig, lake: Lake
+) -> dg.MaterializeResult[dict]:
+    """The pictures of the labelled listings, turned upright, scaled and packed into one array. What is broken, missing
+    or no picture is listed with the reason and stops nothing.
+    """
+    clock, side = DomainClock(), classification.picture_side
+    with clock:
+        found = picture_files.find(source.url, labelled_listings)
+    if found.empty:
+        return missing("no listing has a picture: none names one, and there is no images/<listing_id>.jpg of any")
+
+    from shelfwise.classification.pictures import Pictures, pack
+
+    def write(directory: Path) -> None:
+        with clock:
+            pack(picture_files.read(source.url, found), side).save(directory)
+
+    pictures_id = content_id(PICTURES_VERSION, frame_id(found), side)
+    location, made = publish_once(lake, "listing_pictures", pictures_id, write)
+    pictures = Pictures.load(lake.fetch(location))
+    metadata = {
+        **float_metadata({"pictures": len(pictures), "broken": len(pictures.problems), "side": side}),
+        "listings_without_picture": len(labelled_listings) - len(found),
+        "problems": table(pictures.problems, 100, width=200),
+        "reasons": table(_reasons(pictures.problems)),
+        **some_pictures(pictures, labelled_listings),
+        "made_now": made,
+        "location": dg.MetadataValue.path(location),
+        **clock_metadata(clock),
+    }
+    value = {"id": pictures_id, "location": location, "pictures": len(pictures)}
+    return dg.MaterializeResult(value=value, metadata=metadata, data_version=dg.DataVersion(pictures_id))
+
+
+def _reasons(problems: pd.DataFrame) -> pd.DataFrame:
+    """How many pictures have which problem."""
+    return problems["problem"].value_counts().rename_axis("problem").reset_index(name="pictures")
+
+
+@dg.asset(
+    key_prefix="classification",
+    group_name="classification",
+    owners=CATALOG_TEAM,
+    kinds={"pandas", "parquet"},
+    ins={"labelled_listings": LISTINGS},
+    code_version="1",
+)
+def listing_parts(
+    context: dg.AssetExecutionContext,
+    labelled_listings: pd.DataFrame,
+    listing_pictures: dict,
+    classification: ClassificationConfig,
+    lake: Lake,
+) -> dg.MaterializeResult[pd.DataFrame]:
+    """Which listings are trained on, and which are held out: every category in its share, duplicates (the same words,
+    or the same picture) together. A part once given is kept when data grows.
+    """
+    from shelfwise.classification.splits import listing_parts as deal
+
+    former = lake.last_table(context.asset_key)
+    with DomainClock() as clock:
+        listings = labelled_listings
+        if "location" in listing_pictures:
+            from shelfwise.classification.pictures import Pictures
+
+            pictures = Pictures.load(lake.fetch(listing_pictures["location"]))
+            listings = listings.assign(image_key=picture_keys(listings, pictures))
+        parts = deal(listings, seed=classification.split_seed, former=former)
+        dealt = with_parts(listings, parts)
+    counts = dealt.groupby(["split", "source"]).size().rename("listings").reset_index()
+    metadata = {
+        **float_metadata({f"{part}_listings": float(n) for part, n in dealt["split"].value_counts().items()}),
+        "counts": table(counts),
+        "categories": int(dealt["category"].nunique()),
+        "new": len(parts) - (0 if former is None else int(parts["group_id"].isin(former.get("group_id", [])).sum())),
+        **table_metadata(parts, clock),
+    }
+    return dg.MaterializeResult(value=parts, metadata=metadata)
+
+
+LABELS_CHECK = dg.AssetCheckSpec(
+    "plausible_categories",
+    asset=["classification", "suspicious_labels"],
+    description="Listings whose category is probably wrong are few; they are listed for review, nothing is dropped.",
+)
+SELLERS_CHECK = dg.AssetCheckSpec(
+    "plausible_sellers",
+    asset=["classification", "suspicious_labels"],
+    description="No seller chooses very unlikely categories more often than chance explains.",
+)
+
+
+@dg.asset(
+    key_prefix="classification",
+    group_name="classification",
+    owners=CATALOG_TEAM,
+    kinds={"cleanlab", "parquet"},
+    ins={"labelled_listings": LISTINGS},
+    check_specs=[LABELS_CHECK, SELLERS_CHECK],
+    code_version="1",
+)
+def suspicious_labels(
+    labelled_listings: pd.DataFrame, classification: ClassificationConfig
+) -> Iterator[dg.MaterializeResult[pd.DataFrame] | dg.AssetCheckResult]:
+    """Listings whose category is probably wrong, the most suspicious first, for somebody to look at: found by confident
+    learning (cleanlab) over what models say that had not seen them. Sellers who keep choosing very unlikely categories
+    are listed too. Nothing is dropped or changed.
+    """
+    from shelfwise.classification.suspicious import review
+
+    with DomainClock() as clock:
+        labels, sellers, numbers = review(labelled_listings, seed=classification.split_seed)
+    pairs = labels.groupby(["category", "suggested"]).size().sort_values(ascending=False)
+    metadata = {
+        **float_metadata(dict(numbers)),
+        "most_suspicious": table(labels, 50, width=200),
+        "confused": table(pairs.rename("listings").reset_index(), 30),
+        "unlikely_choices_by_seller": table(sellers, 50, width=200),
+        **table_metadata(labels, clock),
+    }
+    yield dg.MaterializeResult(value=labels, metadata=metadata)
+    share = numbers["suspicious_share"]
+    yield dg.AssetCheckResult(
+        passed=share <= SUSPICIOUS_SHARE,
+        check_name=LABELS_CHECK.name,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"{len(labels):,} of {numbers['judged']:,.0f} listings ({share:.1%}) probably are of another category",
+        metadata={"first": table(labels, 20, width=200)},
+    )
+    yield dg.AssetCheckResult(
+        passed=sellers.empty,
+        check_name=SELLERS_CHECK.name,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"{len(sellers)} of {numbers['sellers']:,.0f} sellers choose very unlikely categories too often",
+        metadata={"sellers": table(sellers, 50, width=200)},
+    )
+
+
+@dg.asset(
+    key_prefix="classification",
+    group_name="classification",
+    owners=CATALOG_TEAM,
+    kinds={"torch", "sklearn"},
+    ins={"labelled_listings": LISTINGS},
+    pool="gpu",
+    io_manager_key="reference_io",
+    code_version=TEXT_VERSION,
+)
+def text_classifier(
+    context: dg.AssetExecutionContext,
+    labelled_listings: pd.DataFrame,
+    listing_parts: pd.DataFrame,
+    classification: ClassificationConfig,
+    trainer: Trainer,
+    lake: Lake,
+) -> dg.MaterializeResult[dict]:
+    """The candidate that reads title and description: a transformer encoder and a linear model on n-grams, of which the
+    better, or both together, is kept; trained in a process of its own. The same listings and settings are trained once.
+    """
+    from shelfwise.classification.text import TextConfig, fingerprint
+
+    listings = with_parts(labelled_listings, listing_parts)
+    why = why_too_few(listings, classification.least_listings)
+    if why:
+        return missing(why)
+    config = TextConfig.from_dict(classification.text_overrides())
+
+    def write(work: Path) -> Mapping[str, Path]:
+        listings.to_parquet(work / "listings.parquet", index=False)
+        (work / "config.json").write_text(config.to_json())
+        return {"listings": work / "listings.parquet", "config": work / "config.json"}
+
+    model_id = fingerprint(listings, config)
+    beside = {TRAINED_ON: trained_on(listing_parts)}
+    trained = train_once(context, trainer, lake, TEXT_MODULE, (TEXT_CLASSIFIER, model_id), write, beside)
+    value = {"id": model_id, "location": trained.location, "listings": frame_id(listings)}
+    metadata = {"listings": len(listings), **trained.metadata}
+    return dg.MaterializeResult(value=value, metadata=metadata, data_version=dg.DataVersion(model_id))
+
+
+@dg.asset(
+    key_prefix="classification",
+    group_name="classification",
+    owners=CATALOG_TEAM,
+    kinds={"torch"},
+    ins={"labelled_listings": LISTINGS},
+    pool="gpu",
+    io_manager_key="reference_io",
+    code_version=IMAGE_VERSION,
+)
+def image_classifier(
+    context: dg.AssetExecutionContext,
+    labelled_listings: pd.DataFrame,
+    listing_parts: pd.DataFrame,
+    listing_pictures: dict,
+    classification: ClassificationConfig,
+    trainer: Trainer,
+    lake: Lake,
+) -> dg.MaterializeResult[dict]:
+    """The candidate that looks at the picture: a small convolutional network trained from scratch with augmentation, or
+    a pretrained backbone; in a process of its own. The same pictures, labels and settings are trained once.
+    """
+    if "missing" in listing_pictures:
+        return missing(listing_pictures["missing"])
+    from shelfwise.classification.judge import with_picture
+    from shelfwise.classification.pictures import Pictures
+    from shelfwise.classification.train_image import ImageConfig, fingerprint
+
+    pictures = Pictures.load(lake.fetch(listing_pictures["location"]))
+    labels = with_picture(with_parts(labelled_listings, listing_parts), pictures)
+    why = why_too_few(labels, classification.least_listings, "listings with a picture")
+    if why:
+        return missing(why)
+    config = ImageConfig.from_dict(classification.image_overrides())
+
+    def write(work: Path) -> Mapping[str, Path]:
+        labels[[*LABELS]].to_parquet(work / "labels.parquet", index=False)
+        (work / "config.json").write_text(config.to_json())
+        directory = lake.fetch(listing_pictures["location"])
+        return {"pictures": directory, "labels": work / "labels.parquet", "config": work / "config.json"}
+
+    model_id = fingerprint(pictures, labels, config)
+    beside = {TRAINED_ON: trained_on(listing_parts)}
+    trained = train_once(context, trainer, lake, IMAGE_MODULE, (IMAGE_CLASSIFIER, model_id), write, beside)
+    value = {"id": model_id, "location": trained.location, "listings": frame_id(labels[[*LABELS]])}
+    metadata = {"listings": len(labels), **trained.metadata}
+    return dg.MaterializeResult(value=value, metadata=metadata, data_version=dg.DataVersion(model_id))

@@ -1,0 +1,80 @@
+"""The categories of a vendor's lines: what uploads/upload_categories holds."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from shelfwise.classification.crosscheck import cross_check
+from shelfwise.classification.decide import decide
+from shelfwise.classification.model import CategoryModel
+from shelfwise.feedback import category_prediction_ids
+
+LINE = ("line_id", "row", "vendor_id", "file", "title", "description")
+COLUMNS = {
+    "line_id": "str",
+    "row": "int64",
+    "vendor_id": "str",
+    "file": "str",
+    "title": "str",
+    "description": "str",
+    "rank": "int64",
+    "category": "str",
+    "probability": "float64",
+    "decision": "str",
+    "certain": "str",
+    "explanation": "str",
+    "match_product_id": "str",
+    "match_category": "str",
+    "match_probability": "float64",
+    "contradiction": "bool",
+    "champion_version": "str",
+    "prediction_id": "str",
+}
+
+
+def nothing() -> pd.DataFrame:
+    """Return the table without rows."""
+    return pd.DataFrame(columns=list(COLUMNS)).astype(COLUMNS)
+
+
+def as_classes(products: pd.DataFrame | None, categories: pd.DataFrame | None) -> pd.DataFrame | None:
+    """Return products with their category as labelled listings have it: merged by the table that people edit.
+
+    `products`: staging/stg_products; `categories`: staging/stg_categories (category, counts_as); None: not made yet.
+    """
+    if products is None or products.empty:
+        return None
+    if categories is None or categories.empty:
+        return products[["product_id", "category"]]
+    merged = categories.drop_duplicates("category").set_index("category")["counts_as"]
+    return products[["product_id"]].assign(category=products["category"].map(merged).fillna(products["category"]))
+
+
+def classify_lines(
+    model: CategoryModel,
+    lines: pd.DataFrame,
+    matches: pd.DataFrame | None,
+    products: pd.DataFrame | None,
+    champion_version: str,
+) -> pd.DataFrame:
+    """Return the five most probable categories of each line, a row each (columns `COLUMNS`): probability, decision (of
+    the line, repeated), which words spoke for the first, and whether its match contradicts it (see `crosscheck`).
+
+    `lines`: rows of uploads/upload_lines. `matches`: of uploads/upload_matches, None where there are none. `products`:
+    product_id, category.
+    """
+    if lines.empty:
+        return nothing()
+    lines = lines.reset_index(drop=True)
+    p, cases = model.answer(lines)
+    ranked = decide(p, model.taxonomy, model.thresholds, cases)
+    best = ranked[ranked["rank"] == 1].set_index("row").loc[range(len(lines))]
+    decided = lines[["line_id", "title"]].assign(decision=best["decision"].to_numpy())
+    checked = cross_check(decided, p, model.taxonomy, matches, products)
+    checked["explanation"] = model.explain(lines, best["category"].tolist())
+    own = lines.reindex(columns=list(LINE)).join(checked)
+    ranked = ranked.rename(columns={"row": "line"})
+    rows = ranked.merge(own, left_on="line", right_index=True, how="left").assign(champion_version=champion_version)
+    rows["prediction_id"] = category_prediction_ids(rows)
+    rows.loc[rows["rank"] > 1, "explanation"] = None
+    return rows.sort_values(["line", "rank"])[list(COLUMNS)].reset_index(drop=True).astype(COLUMNS)

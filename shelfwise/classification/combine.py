@@ -1,0 +1,57 @@
+"""Making a category model of the two champions: what combines them is fitted on validation listings, which neither was
+fitted on, with the accuracies that their registered evaluations measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from shelfwise.classification import judge
+from shelfwise.classification.decide import GOAL, Thresholds
+from shelfwise.classification.ensemble import Ensemble
+from shelfwise.classification.listings import labels_of
+from shelfwise.classification.model import CategoryModel
+from shelfwise.classification.taxonomy import Taxonomy
+from shelfwise.matching.guarantee import Goal
+
+if TYPE_CHECKING:
+    from shelfwise.classification.pictures import Pictures
+
+
+def combine(
+    directory: Path,
+    parts: Mapping[str, Path],
+    weights: Mapping[str, float],
+    valid: pd.DataFrame,
+    pictures: Pictures | None,
+    precision: float,
+) -> None:
+    """Write a category model into a directory.
+
+    `parts`: directories of the classifiers by kind ('text', 'image'); `weights`: their registered accuracies. `valid`:
+    labelled listings that neither was fitted on; `pictures`: of them. `precision`: share of assigned categories that
+    are to be right.
+    """
+    loaded = {kind: judge.load(kind, where) for kind, where in parts.items()}
+    taxonomy = Taxonomy.of([list(one.classes) for one in loaded.values()])
+    p = {kind: one.says(valid, pictures, taxonomy) for kind, one in loaded.items() if kind != judge.IMAGE or pictures}
+    said = p.get(judge.TEXT), p.get(judge.IMAGE)
+    truth, groups = taxonomy.truths(labels_of(valid)), valid["group_id"].tolist()
+    known = {kind: weights[kind] for kind in p}
+    combiner = Ensemble.fit(*said, truth, known, taxonomy.classes, groups)
+    cases, goal = Ensemble.cases(*said), Goal(precision, GOAL.confidence)
+    thresholds = Thresholds.fit(combiner.out_of_fold, truth, taxonomy, goal, groups, cases)
+    about = {
+        "method": combiner.method,
+        "why": combiner.why,
+        "weights": dict(combiner.weights),
+        "temperatures": dict(combiner.temperatures),
+        "table": list(combiner.table),
+        "assigns": thresholds.sentence,
+        "listings": len(valid),
+    }
+    CategoryModel.assemble(directory, taxonomy, combiner, thresholds, parts, about)

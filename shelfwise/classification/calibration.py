@@ -44,9 +44,14 @@ def right_answers(truth: Truth) -> np.ndarray:
     return out
 
 
+def said(p: np.ndarray) -> np.ndarray:
+    """Return which rows of `p` [n, classes] say something: a row of NaN stands for nothing to look at."""
+    return np.asarray(np.isfinite(p).all(axis=1))
+
+
 def usable(scores: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Return which rows have scores and a right answer (`right`: of `right_answers`)."""
-    return (right >= 0).any(axis=1) & np.isfinite(scores).all(axis=1)
+    return said(scores) & np.asarray((right >= 0).any(axis=1))
 
 
 def log_likelihood(log_p: np.ndarray, right: np.ndarray) -> np.ndarray:

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from shelfwise.classification import calibration
 from shelfwise.classification.calibration import Truth, right_answers
 from shelfwise.classification.evaluate import DEPTH, top_classes
 from shelfwise.classification.taxonomy import Taxonomy
@@ -53,7 +54,7 @@ class Thresholds:
         taxonomy: Taxonomy,
         goal: Goal = GOAL,
         groups: Sequence[Any] | None = None,
-        cases: Sequence[str] | None = None,
+        cases: Sequence[str] | np.ndarray | None = None,
         suggest: float = LIKELY,
     ) -> Thresholds:
         """Prove thresholds on validation listings: `p` [n, classes] by a model that was not fitted on them.
@@ -62,7 +63,7 @@ class Thresholds:
         wrong). `groups`: duplicates share one. `cases`: of each listing, such as 'text', 'image', 'both'.
         """
         right = right_answers(truth)
-        said = np.isfinite(p).all(axis=1)
+        said = calibration.said(p)
         case = np.full(len(p), ALL) if cases is None else np.asarray(cases).astype(str)
         group = np.arange(len(p)) if groups is None else pd.factorize(np.asarray(groups).astype(str))[0]
         certificates: dict[str, dict[int, Certificate]] = {}
@@ -146,7 +147,7 @@ def best_node(p: np.ndarray, taxonomy: Taxonomy, level: int) -> tuple[np.ndarray
 
 
 def decide(
-    p: np.ndarray, taxonomy: Taxonomy, thresholds: Thresholds, cases: Sequence[str] | None = None
+    p: np.ndarray, taxonomy: Taxonomy, thresholds: Thresholds, cases: Sequence[str] | np.ndarray | None = None
 ) -> pd.DataFrame:
     """Return up to five categories for each row of calibrated `p` [n, classes], and the decision.
 
@@ -155,7 +156,7 @@ def decide(
     without a category: 'ask'.
     """
     decision, level, node = _decided(p, taxonomy, thresholds, cases)
-    said = np.isfinite(p).all(axis=1)
+    said = calibration.said(p)
     known = np.where(said[:, None], p, 0)
     top, certain = _named(known, taxonomy, level, node)
     probability = np.take_along_axis(known, top, axis=1).astype(np.float64)
@@ -177,19 +178,19 @@ def decide(
 
 
 def decisions(
-    p: np.ndarray, taxonomy: Taxonomy, thresholds: Thresholds, cases: Sequence[str] | None = None
+    p: np.ndarray, taxonomy: Taxonomy, thresholds: Thresholds, cases: Sequence[str] | np.ndarray | None = None
 ) -> np.ndarray:
     """Return the decision for each row of `p` alone, as evaluations count it."""
     return _decided(p, taxonomy, thresholds, cases)[0]
 
 
 def _decided(
-    p: np.ndarray, taxonomy: Taxonomy, thresholds: Thresholds, cases: Sequence[str] | None
+    p: np.ndarray, taxonomy: Taxonomy, thresholds: Thresholds, cases: Sequence[str] | np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the decision for each row, and level (0: none) and number of the category that is certain."""
     n = len(p)
     case = np.full(n, ALL) if cases is None else np.asarray(cases).astype(str)
-    said = np.isfinite(p).all(axis=1)
+    said = calibration.said(p)
     known = np.where(said[:, None], p, 0)
     certain_level, certain_node = np.zeros(n, np.int64), np.zeros(n, np.int64)
     names, number = np.unique(case, return_inverse=True)

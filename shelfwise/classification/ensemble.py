@@ -50,7 +50,7 @@ def align(p: np.ndarray, own: Sequence[str], classes: Sequence[str]) -> np.ndarr
     if kept:
         here, there = np.array(kept).T
         out[:, there] = np.asarray(p, np.float32)[:, here]
-    out[~np.isfinite(p).all(axis=1)] = np.nan
+    out[~calibration.said(p)] = np.nan
     return out
 
 
@@ -114,7 +114,7 @@ class Ensemble:
     why: str
     classes: tuple[str, ...] = ()
     table: list[dict[str, Any]] = field(default_factory=list)
-    out_of_fold: np.ndarray | None = None
+    out_of_fold: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.float32))
 
     @classmethod
     def fit(
@@ -189,7 +189,7 @@ class Ensemble:
         if len(shapes) != 1 or next(iter(shapes))[1] != len(self.frequency):
             raise ValueError("text and picture need probabilities of the same listings over the ensemble's classes")
         n, _ = next(iter(shapes))
-        there = {name: np.isfinite(parts[name]).all(axis=1) if name in parts else np.zeros(n, bool) for name in MODES}
+        there = {name: calibration.said(parts[name]) if name in parts else np.zeros(n, bool) for name in MODES}
         out = np.tile(self.frequency.astype(np.float32), (n, 1))
         both = there[TEXT] & there[IMAGE] if self.method in (ACCURACY, LEARNED) else np.zeros(n, bool)
         for name, p in parts.items():
@@ -204,7 +204,7 @@ class Ensemble:
     @staticmethod
     def cases(text_p: np.ndarray | None, image_p: np.ndarray | None) -> np.ndarray:
         """Return what there is of each listing: 'both', 'text', 'image' or 'none'."""
-        text, image = (False if p is None else np.isfinite(p).all(axis=1) for p in (text_p, image_p))
+        text, image = (np.zeros(1, bool) if p is None else calibration.said(p) for p in (text_p, image_p))
         n = len(next(p for p in (text_p, image_p) if p is not None))
         words = np.select([text & image, text, image], [BOTH, TEXT, IMAGE], "none")
         return np.broadcast_to(words, n)
@@ -240,9 +240,18 @@ class Ensemble:
         """Read what `save` wrote. Raises FileNotFoundError, or ValueError where another version wrote it."""
         said = json.loads((Path(directory) / FILE).read_text())
         try:
-            learned = said["learned"] and Weights(**{**said["learned"], "bias": np.array(said["learned"]["bias"])})
-            changed = {"learned": learned, "frequency": np.array(said["frequency"]), "classes": tuple(said["classes"])}
-            return cls(**{**said, **changed})
+            part = said["learned"]
+            learned = part and Weights(part["text"], part["image"], part["rarity"], np.array(part["bias"]))
+            return cls(
+                said["method"],
+                said["weights"],
+                learned,
+                said["temperatures"],
+                np.array(said["frequency"]),
+                said["why"],
+                tuple(said["classes"]),
+                said["table"],
+            )
         except (KeyError, TypeError) as error:
             raise ValueError(f"an ensemble of another version: {error}") from error
 

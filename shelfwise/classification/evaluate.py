@@ -22,7 +22,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import sparse
 
+from shelfwise.classification import calibration
 from shelfwise.classification.calibration import Truth, expected_calibration_error, reliability, right_answers
 from shelfwise.classification.taxonomy import SEPARATOR, Taxonomy
 
@@ -189,7 +191,7 @@ class Outcome:
     @classmethod
     def of(cls, p: np.ndarray, right: np.ndarray) -> Outcome:
         """Rank the classes of each row of `p` [n, classes]."""
-        said = np.isfinite(p).all(axis=1)
+        said = calibration.said(p)
         known = p if said.all() else np.where(said[:, None], p, 0)
         top = top_classes(known, DEPTH)
         score = np.take_along_axis(known, top[:, :1], axis=1)[:, 0].astype(np.float64)
@@ -237,7 +239,10 @@ class Bootstrap:
         steps = np.cumsum(np.exp(-1) / np.cumprod([1, *range(1, 10)])).astype(np.float32)
         for start in range(0, self.resamples, AT_ONCE):
             drawn = rng.random((min(AT_ONCE, self.resamples - start), self.groups), dtype=np.float32)
-            yield sum((drawn > step).astype(np.float32) for step in steps)
+            times = np.zeros(drawn.shape, np.uint8)
+            for step in steps:
+                times += drawn > step
+            yield times.astype(np.float32)
 
     def intervals(
         self,
@@ -254,23 +259,23 @@ class Bootstrap:
             np.stack([np.bincount(self.codes, one[side], self.groups) for one in ratios.values()], axis=1).astype("f4")
             for side in (0, 1)
         )
-        macros = macros or {}
-        drawn_ratios, drawn_macros = [], {name: [] for name in macros}
+        made = {name: MacroF1(*pair, classes, self.codes) for name, pair in (macros or {}).items()}
+        drawn_ratios, drawn_macros = [], {name: [] for name in made}
         for weights in self._weights():
             with np.errstate(divide="ignore", invalid="ignore"):
                 drawn_ratios.append((weights @ counted) / (weights @ among))
-            by_line = weights[:, self.codes] if macros else weights
-            for name, (truth, predicted) in macros.items():
-                drawn_macros[name].append(macro_f1(truth, predicted, classes, by_line))
+            for name, macro in made.items():
+                drawn_macros[name].append(macro(weights))
         out: dict[str, float] = {}
         with np.errstate(divide="ignore", invalid="ignore"):
             values = counted.sum(axis=0, dtype=np.float64) / among.sum(axis=0, dtype=np.float64)
         spread = np.concatenate(drawn_ratios) if drawn_ratios else np.empty((0, len(ratios)))
         for i, name in enumerate(ratios):
             out |= _with_bounds(name, values[i], spread[:, i])
-        for name, (truth, predicted) in macros.items():
-            value = macro_f1(truth, predicted, classes)[0]
-            out |= _with_bounds(name, value, np.concatenate(drawn_macros[name]) if drawn_macros[name] else np.empty(0))
+        for name, macro in made.items():
+            out |= _with_bounds(
+                name, macro()[0], np.concatenate(drawn_macros[name]) if drawn_macros[name] else np.empty(0)
+            )
         return out
 
 
@@ -280,24 +285,31 @@ def _with_bounds(name: str, value: float, spread: np.ndarray) -> dict[str, float
     return {name: float(value), f"{name}_low": float(low), f"{name}_high": float(high)}
 
 
-def macro_f1(truth: np.ndarray, predicted: np.ndarray, classes: int, weights: np.ndarray | None = None) -> np.ndarray:
-    """Return the mean F1 over the classes that occur, as truth or as prediction, for each row of `weights` [m, n].
+class MacroF1:
+    """The mean F1 over the classes that occur, as truth or as prediction, for listings drawn several times.
 
-    -1: a truth that is no class, or nothing predicted. Without weights every listing counts once.
+    `truth`, `predicted`: class of each listing, -1 for what is no class; `codes`: its group, which is what is drawn.
     """
-    weights = np.ones((1, len(truth)), np.float32) if weights is None else weights
-    m, width = len(weights), classes + 1  # the last place is for what is no class
-    base = np.arange(m)[:, None] * width
 
-    def per_class(which: np.ndarray, values: np.ndarray) -> np.ndarray:
-        where = (base + np.where(which >= 0, which, classes)).ravel()
-        return np.bincount(where, values.ravel(), m * width).reshape(m, width)[:, :classes]
+    def __init__(self, truth: np.ndarray, predicted: np.ndarray, classes: int, codes: np.ndarray | None = None):
+        codes = np.arange(len(truth)) if codes is None else codes
+        shape = (classes, int(codes.max(initial=-1)) + 1)
 
-    both = per_class(truth, weights) + per_class(predicted, weights)
-    hits = per_class(truth, weights * (truth == predicted))
-    occurs = both > 0
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(occurs, 2 * hits / both, 0).sum(axis=1) / occurs.sum(axis=1)
+        def per_class(which: np.ndarray, rows: np.ndarray) -> sparse.csr_matrix:
+            return sparse.csr_matrix((np.ones(len(rows), np.float32), (which[rows], codes[rows])), shape)
+
+        true, named = np.flatnonzero(truth >= 0), np.flatnonzero(predicted >= 0)
+        self._hits = per_class(truth, np.flatnonzero((truth >= 0) & (truth == predicted)))
+        self._both = per_class(truth, true) + per_class(predicted, named)
+
+    def __call__(self, weights: np.ndarray | None = None) -> np.ndarray:
+        """Return it for each row of `weights` [m, groups], how often each is drawn; once each without."""
+        drawn = np.ones((self._both.shape[1], 1), np.float32) if weights is None else weights.T
+        both, hits = self._both @ drawn, self._hits @ drawn
+        occurs = both > 0
+        share = np.divide(2 * hits, both, out=np.zeros_like(both), where=occurs)
+        number = occurs.sum(axis=0)
+        return np.where(number > 0, share.sum(axis=0, dtype=np.float64) / np.maximum(number, 1), np.nan)
 
 
 # --- The tree -----------------------------------------------------------------------------------------------------

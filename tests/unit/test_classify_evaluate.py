@@ -10,11 +10,11 @@ import pytest
 from shelfwise.classification import calibration
 from shelfwise.classification.evaluate import (
     Bootstrap,
+    MacroF1,
     Outcome,
     ancestors,
     coverage_at,
     evaluate,
-    macro_f1,
     popularity,
     precision_curve,
     reads_like_an_accessory,
@@ -213,9 +213,9 @@ def test_resampled_macro_f1_is_that_of_repeated_listings() -> None:
     rng = np.random.default_rng(0)
     truth, predicted = rng.integers(-1, 4, 50), rng.integers(-1, 4, 50)
     weights = rng.integers(0, 3, (6, 50))
-    found = macro_f1(truth, predicted, 4, weights.astype(np.float32))
+    found = MacroF1(truth, predicted, 4)(weights.astype(np.float32))
     for row, value in zip(weights, found, strict=True):
-        assert value == pytest.approx(macro_f1(np.repeat(truth, row), np.repeat(predicted, row), 4)[0])
+        assert value == pytest.approx(MacroF1(np.repeat(truth, row), np.repeat(predicted, row), 4)()[0])
 
 
 def test_weights_are_poisson() -> None:

@@ -142,7 +142,6 @@ def test_thresholds_are_proven_on_probabilities_that_did_not_know_the_answer() -
     text[:100], image[100:150] = np.nan, np.nan
     made = Ensemble.fit(text, image, truth, {"text": 0.6, "image": 0.6})
     p, again = made.out_of_fold, made.probabilities(text, image)
-    assert p is not None
     np.testing.assert_array_equal(p[:150], again[:150])
     assert (p[150:] != again[150:]).all(axis=1).all()
     likely = [np.log(one[np.arange(150, 400), truth[150:]]).mean() for one in (p, again)]

@@ -21,7 +21,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--uploads", type=int, default=4, help="vendor files, from vendors that the mappings lack")
     parser.add_argument("--lines", type=int, default=400, help="lines in each vendor file")
     parser.add_argument("--listings", type=int, help="labelled listings (default: half as many as products)")
-    parser.add_argument("--images", type=int, default=0, help="pictures to draw")
+    parser.add_argument("--images", type=int, default=0, help="pictures of products to draw")
+    parser.add_argument("--listing-images", type=int, default=0, help="pictures of listings to draw")
     parser.add_argument("--sessions", type=int, default=0, help="shopping sessions")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--uploads-folder", default="uploads")
@@ -42,6 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
             lines_per_upload=args.lines,
             n_listings=args.listings,
             n_images=args.images,
+            n_listing_images=args.listing_images,
             n_sessions=args.sessions,
             seed=args.seed,
         )

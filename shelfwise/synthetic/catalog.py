@@ -26,8 +26,9 @@ class SyntheticCatalog:
 
     `products`, `mappings`, `listings` and `interactions` hold the columns of the data contract and nothing else.
     `uploads` maps (vendor_id, file name) to a vendor's file; `upload_truth` has the same keys.
-    `truth` holds what the generator knows: "products", "mappings", "vendors", "listings", and with sessions
-    "substitutes" and "complements". `pictures` says what to draw: product_id, category, colour.
+    `truth` holds what the generator knows: "products", "mappings", "vendors", "listings", "sellers", and with sessions
+    "substitutes" and "complements". `pictures` says what to draw: product_id, category, colour; `listing_pictures`:
+    listing_id, category, colour, kind.
     """
 
     config: SyntheticConfig
@@ -39,6 +40,7 @@ class SyntheticCatalog:
     upload_truth: dict[UploadKey, pd.DataFrame]
     truth: dict[str, pd.DataFrame]
     pictures: pd.DataFrame = field(default_factory=pd.DataFrame)
+    listing_pictures: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     def counts(self) -> dict[str, int]:
         """Return how many rows, files and pictures there are."""
@@ -49,7 +51,7 @@ class SyntheticCatalog:
             "interactions": len(self.interactions),
             "uploads": len(self.uploads),
             "upload_lines": sum(len(frame) for frame in self.uploads.values()),
-            "images": len(self.pictures),
+            "images": len(self.pictures) + len(self.listing_pictures),
         }
 
 
@@ -106,7 +108,8 @@ def _generate(config: SyntheticConfig, progress: Callable[[str], None] | None) -
 
     say(f"listing {config.listings:,} products")
     sellers = make_vendors(12, config.seed, "sellers", taken)
-    listings, truth["listings"] = make_listings(assortment.products, sellers, config.listings, config.seed)
+    made = make_listings(assortment.products, sellers, config.listings, config.n_listing_images, config.seed)
+    listings, truth["listings"], truth["sellers"] = made.listings, made.truth, made.sellers
     interactions = pd.DataFrame(columns=pd.Index(_INTERACTIONS))
     if config.n_sessions:
         say(f"walking through {config.n_sessions:,} sessions")
@@ -119,8 +122,11 @@ def _generate(config: SyntheticConfig, progress: Callable[[str], None] | None) -
         path = "images/" + products["product_id"] + ".jpg"
         products["image"] = path.where(products["product_id"].isin(drawn), None)
         path = "images/" + truth["listings"]["product_id"] + ".jpg"
-        listings["image"] = path.where(truth["listings"]["product_id"].isin(drawn), None)
-    return SyntheticCatalog(config, products, mappings, listings, interactions, uploads, upload_truth, truth, pictures)
+        of_product = (truth["listings"]["kind"] == "product") & truth["listings"]["product_id"].isin(drawn)
+        listings["image"] = listings["image"].where(listings["image"].notna() | ~of_product, path)
+    return SyntheticCatalog(
+        config, products, mappings, listings, interactions, uploads, upload_truth, truth, pictures, made.pictures
+    )
 
 
 def _pictures(assortment: Assortment, count: int) -> pd.DataFrame:

@@ -18,7 +18,8 @@ class SyntheticConfig:
     from the catalog, and `not_a_product_share` are no product at all (delivery charges, vouchers).
     `cold_share` is the share of products that no mapping and no session mentions.
     `duplicate_share` is the share of products that are listed a second time under another id.
-    `n_images` draws that many pictures (slow: about 2 ms each), `n_sessions` makes that many shopping sessions.
+    `n_images` draws that many pictures of products (slow: about 2 ms each), `n_listing_images` of listings;
+    `n_sessions` makes that many shopping sessions.
     """
 
     n_products: int = 10_000
@@ -35,12 +36,13 @@ class SyntheticConfig:
     n_listings: int | None = None
     n_images: int = 0
     n_sessions: int = 0
+    n_listing_images: int = 0
 
     def __post_init__(self) -> None:
         """Raise ValueError for sizes and shares that make no catalog."""
         if not MIN_PRODUCTS <= self.n_products <= MAX_PRODUCTS:
             raise ValueError(f"n_products is {self.n_products}; it must be {MIN_PRODUCTS} to {MAX_PRODUCTS}")
-        for name in ("n_uploads", "lines_per_upload", "n_images", "n_sessions"):
+        for name in ("n_uploads", "lines_per_upload", "n_images", "n_sessions", "n_listing_images"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
         for name in ("no_match_share", "near_miss_share", "not_a_product_share", "cold_share", "duplicate_share"):

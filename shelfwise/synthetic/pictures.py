@@ -14,6 +14,7 @@ from shelfwise.synthetic.categories import LEAVES
 from shelfwise.synthetic.vocabulary import COLOUR_RGB
 
 if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
     from PIL.ImageDraw import ImageDraw
 
 SIDE = 96
@@ -46,20 +47,75 @@ def _rgb(hue: float, saturation: float, value: float) -> Colour:
 
 def draw(product_id: str, category: str, colour: str, seed: int) -> bytes:
     """Return a JPEG of 96 by 96 pixels for a product of a category ("A > B > C"), in its named colour if it has one."""
+    return _jpeg(_drawn(category, colour, random.Random(f"{seed}/{product_id}")))
+
+
+def draw_listing(listing_id: str, category: str, colour: str, kind: str, seed: int) -> bytes:
+    """Return a seller's picture: drawn like a product's, on whatever was at hand, a little askew, in any light.
+
+    `kind`: "plain", or what is odd about it: "turned" (lying on its side, the right way up by its EXIF tag), "cmyk",
+    "transparent" (PNG), "animated" (GIF), "tiny" (8 pixels), "broken" (cut off), "placeholder" (no photograph).
+    """
+    from PIL import Image, ImageEnhance
+
+    rng = random.Random(f"{seed}/{listing_id}")
+    if kind == "placeholder":
+        return _placeholder()
+    ground = _rgb(rng.random(), rng.uniform(0, 0.3), rng.uniform(0.5, 1.0)) if rng.random() < 0.4 else None
+    image = _drawn(category, colour, rng, ground)
+    filling = ground or image.getpixel((0, 0))
+    image = image.rotate(rng.gauss(0, 6), Image.Resampling.BILINEAR, fillcolor=filling)  # type: ignore[arg-type]
+    image = ImageEnhance.Brightness(image).enhance(rng.uniform(0.75, 1.15))
+    stream = io.BytesIO()
+    if kind == "turned":
+        exif = Image.Exif()
+        exif[0x0112] = 6  # to be seen turned by 90 degrees clockwise
+        image.rotate(90).save(stream, format="JPEG", quality=88, exif=exif)
+    elif kind == "cmyk":
+        image.convert("CMYK").save(stream, format="JPEG", quality=88)
+    elif kind == "transparent":
+        mask = Image.new("L", image.size, 255)
+        mask.paste(0, (0, 0, SIDE, 6))
+        image.putalpha(mask)
+        image.save(stream, format="PNG")
+    elif kind == "animated":
+        image.save(stream, format="GIF", save_all=True, append_images=[image.rotate(8), image.rotate(-8)], duration=200)
+    elif kind == "tiny":
+        return _jpeg(image.resize((8, 8)))
+    else:
+        data = _jpeg(image)
+        return data[: len(data) // 3] if kind == "broken" else data
+    return stream.getvalue()
+
+
+def _placeholder() -> bytes:
     from PIL import Image, ImageDraw
 
-    rng = random.Random(f"{seed}/{product_id}")
+    image = Image.new("RGB", (SIDE, SIDE), (225, 225, 225))
+    pen = ImageDraw.Draw(image)
+    pen.rectangle((24, 32, 72, 68), outline=(160, 160, 160), width=3)
+    pen.ellipse((38, 40, 58, 60), outline=(160, 160, 160), width=3)
+    return _jpeg(image)
+
+
+def _jpeg(image: Picture) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, format="JPEG", quality=88)
+    return stream.getvalue()
+
+
+def _drawn(category: str, colour: str, rng: random.Random, on: Colour | None = None) -> Picture:
+    from PIL import Image, ImageDraw
+
     ground = _rgb(_DEPARTMENTS.index(category.split(" > ")[0]) / len(_DEPARTMENTS), 0.18, rng.uniform(0.88, 0.98))
     body = COLOUR_RGB.get(colour) or _rgb(_HUES[category] + rng.uniform(-0.02, 0.02), 0.6, rng.uniform(0.6, 0.8))
-    image = Image.new("RGB", (SIDE, SIDE), ground)
+    image = Image.new("RGB", (SIDE, SIDE), on or ground)
     pen = ImageDraw.Draw(image)
     width = SIDE * rng.uniform(0.6, 0.8)
     left, top = (SIDE - width) * rng.uniform(0.3, 0.7), (SIDE - width) * rng.uniform(0.3, 0.7)
     _draw_body(pen, _SHAPES[category], (left, top, width), body)
     _draw_label(pen, (left, top, width), _rgb(_HUES[category] + 0.5, 0.35, 0.95), rng)
-    stream = io.BytesIO()
-    image.save(stream, format="JPEG", quality=88)
-    return stream.getvalue()
+    return image
 
 
 def _draw_body(pen: ImageDraw, shape: str, place: tuple[float, float, float], body: Colour) -> None:

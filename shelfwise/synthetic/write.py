@@ -14,11 +14,11 @@ import pandas as pd
 from shelfwise.synthetic.catalog import SyntheticCatalog
 from shelfwise.synthetic.config import SyntheticConfig
 from shelfwise.synthetic.noise import NOISE_RATES
-from shelfwise.synthetic.pictures import draw
+from shelfwise.synthetic.pictures import draw, draw_listing
 
 MANIFEST = "synthetic.json"
 # Raise it when the same config would give other files than before.
-GENERATOR_VERSION = 2
+GENERATOR_VERSION = 3
 
 
 def write(
@@ -88,12 +88,19 @@ def _write_tables(catalog: SyntheticCatalog, root: Path, uploads_folder: str, wi
 
 
 def _write_pictures(catalog: SyntheticCatalog, folder: Path, say: Callable[[str], None]) -> None:
-    if not len(catalog.pictures):
+    count = len(catalog.pictures) + len(catalog.listing_pictures)
+    if not count:
         return
     folder.mkdir()
-    say(f"drawing {len(catalog.pictures):,} pictures")
+    say(f"drawing {count:,} pictures")
+    seed = catalog.config.seed
     for product_id, category, colour in catalog.pictures.itertuples(index=False):
-        (folder / f"{product_id}.jpg").write_bytes(draw(product_id, category, colour, catalog.config.seed))
+        (folder / f"{product_id}.jpg").write_bytes(draw(product_id, category, colour, seed))
+    images = dict(zip(catalog.listings["listing_id"], catalog.listings["image"], strict=True))
+    for listing_id, category, colour, kind in catalog.listing_pictures.itertuples(index=False):
+        path = folder.parent / images[listing_id]
+        if not path.exists():  # listings without a photo share one placeholder
+            path.write_bytes(draw_listing(listing_id, category, colour, kind, seed))
 
 
 def _write_manifest(catalog: SyntheticCatalog, root: Path) -> None:

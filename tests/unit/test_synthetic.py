@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 from collections import Counter, defaultdict
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -17,11 +19,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from shelfwise.classification.merging import check_mapping, merged
+from shelfwise.classification.taxonomy import split_categories
 from shelfwise.contract import check_mappings, parse_upload, read_table
 from shelfwise.synthetic import MANIFEST, SyntheticConfig, generate, holds, write
 from shelfwise.synthetic.categories import LEAVES
 from shelfwise.synthetic.lines import Identifier, Popularity
-from shelfwise.synthetic.pictures import draw
+from shelfwise.synthetic.listings import ODD_PICTURES
+from shelfwise.synthetic.pictures import draw, draw_listing
 from shelfwise.synthetic.products import Assortment
 from shelfwise.synthetic.words import stated
 from shelfwise.text import normalise
@@ -29,12 +34,23 @@ from shelfwise.text import normalise
 CONFIG = SyntheticConfig(
     n_products=1_500, n_mappings=2_500, n_uploads=6, lines_per_upload=150, n_sessions=6_000, n_images=12, seed=11
 )
+LISTED = SyntheticConfig(
+    n_products=1_500, n_mappings=50, n_uploads=1, n_listings=6_000, n_listing_images=1_000, seed=11
+)
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def catalog():
     return generate(CONFIG)
+
+
+@pytest.fixture(scope="module")
+def listed():
+    """Listings beside what is known about them, and the whole catalog."""
+    made = generate(LISTED)
+    truth = made.truth["listings"].rename(columns={"category": "right"})
+    return made.listings.merge(truth, on="listing_id", validate="one_to_one"), made
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +73,7 @@ def digests(directory: Path) -> dict[str, str]:
 
 def run_cli(out: Path, *extra: str, hash_seed: str = "0") -> subprocess.CompletedProcess[str]:
     sizes = {"products": 400, "mappings": 300, "uploads": 2, "lines": 40, "images": 3, "sessions": 50}
+    sizes["listing-images"] = 5
     options = [text for name, size in sizes.items() for text in (f"--{name}", str(size))]
     command = [sys.executable, "-m", "shelfwise.synthetic", str(out), *options, *extra]
     environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
@@ -71,7 +88,8 @@ def test_two_runs_with_one_seed_write_identical_files(tmp_path):
     assert first == second
     expected = {"products.csv", "mappings.csv", "listings.csv", "interactions.csv", MANIFEST, "truth/vendors.csv"}
     assert expected <= set(first)
-    assert sum(name.startswith("images/") for name in first) == 3
+    assert sum(name.startswith("images/P") for name in first) == 3
+    assert sum(name.startswith("images/L") for name in first) > 1
 
 
 def test_another_seed_gives_another_catalog():
@@ -272,7 +290,7 @@ def test_tables_hold_the_columns_of_the_data_contract_only(catalog):
     names = ["product_id", "title", "brand", "category", "description", "price", "size", "image"]
     assert list(catalog.products) == names
     assert list(catalog.mappings) == ["vendor_id", "vendor_title", "product_id"]
-    assert list(catalog.listings) == ["listing_id", "title", "description", "category", "image"]
+    assert list(catalog.listings) == ["listing_id", "title", "description", "category", "image", "seller_id"]
     assert list(catalog.interactions) == ["session_id", "product_id", "event", "timestamp", "user_id"]
     for frame in catalog.uploads.values():
         assert set(frame) <= {"sku", "title", "brand", "description", "price"}
@@ -379,6 +397,148 @@ def test_pictures_are_named_in_the_tables_and_on_disk(catalog, tmp_path):
     named = catalog.products["image"].dropna()
     assert len(named) == CONFIG.n_images
     assert {path.relative_to(root).as_posix() for path in (root / "images").iterdir()} == set(named)
+
+
+# Listings
+
+
+def test_listings_and_their_pictures_change_nothing_else():
+    sizes = {"n_products": 300, "n_mappings": 200, "n_uploads": 2, "lines_per_upload": 30, "n_sessions": 100}
+    plain, more = (generate(SyntheticConfig(**sizes, n_listings=count, n_listing_images=count)) for count in (0, 250))
+    for name in ("products", "mappings", "interactions"):
+        pd.testing.assert_frame_equal(getattr(plain, name), getattr(more, name))
+    assert plain.uploads.keys() == more.uploads.keys()
+    for key, frame in plain.uploads.items():
+        pd.testing.assert_frame_equal(frame, more.uploads[key])
+
+
+def test_products_mappings_and_uploads_are_those_of_the_version_before(tmp_path):
+    """Made by version 2 of the generator, so that a new kind of listing is no new catalog for the matcher."""
+    config = SyntheticConfig(n_products=300, n_mappings=200, n_uploads=2, lines_per_upload=30, seed=5)
+    root = write(generate(config), tmp_path / "data")
+    made = {name: digest[:12] for name, digest in digests(root).items()}
+    expected = {
+        "products.csv": "caaa54ffb5ed",
+        "mappings.csv": "ea5143f8d0c6",
+    }
+    assert {name: made[name] for name in expected} == expected
+    uploads = "".join(digest for name, digest in made.items() if name.startswith("uploads/"))
+    assert uploads == "94fd3398aad9f0b77236458c"
+
+
+def test_listings_follow_their_product_unless_somebody_erred(listed):
+    frame, _ = listed
+    path_of = {product.product_id: product.family.leaf.path for product in Assortment(LISTED).products}
+    of_product = frame["product_id"].map(path_of)
+    right = frame["right"].str.split(" | ", regex=False)
+    plain = (frame["kind"] == "product").to_numpy()
+    assert [paths[0] for paths in right[plain]] == of_product[plain].tolist()
+    assert {paths[0] for paths in right[~plain]} <= {leaf.path for leaf in LEAVES}
+    assert not set(map(tuple, right[~plain])) & {(path,) for path in of_product[~plain]}
+    honest = frame[~frame["is_mislabelled"] & ~frame["is_older_name"]]
+    assert (honest["category"] == honest["right"]).all()
+
+
+def test_two_categories_are_right_where_it_is_natural(listed):
+    frame, _ = listed
+    both = frame[frame["right"].str.contains(" | ", regex=False)]
+    assert 0.003 < len(both) / len(frame) < 0.05
+    assert both["right"].nunique() >= 3
+    kept = both[~both["is_mislabelled"]]
+    assert (kept["category"].map(lambda cell: len(split_categories(cell))) == 2).all()
+
+
+def test_few_labels_are_wrong_mostly_a_neighbour_and_one_seller_errs_all_the_time(listed):
+    frame, made = listed
+    sellers = made.truth["sellers"].set_index("seller_id")["is_careless"]
+    assert sellers.sum() == 1
+    careless = frame["seller_id"].map(sellers)
+    assert frame.loc[careless, "is_mislabelled"].mean() == pytest.approx(0.35, abs=0.08)
+    assert frame.loc[~careless, "is_mislabelled"].mean() == pytest.approx(0.025, abs=0.01)
+    wrong = frame[frame["is_mislabelled"] & ~careless]
+    mapping = check_mapping(ROOT / "dbt_project" / "seeds" / "category_mapping.csv")
+    given = wrong["category"].map(lambda path: merged(path, mapping))
+    assert not any(path in right for path, right in zip(given, wrong["right"].map(split_categories), strict=True))
+    same_department = given.str.split(" > ").str[0] == wrong["right"].str.split(" > ").str[0]
+    assert same_department.mean() > 0.8
+
+
+def test_older_names_are_those_that_the_projects_mapping_merges(listed):
+    frame, _ = listed
+    mapping = check_mapping(ROOT / "dbt_project" / "seeds" / "category_mapping.csv")
+    older = frame[frame["is_older_name"] & ~frame["is_mislabelled"]]
+    assert older["category"].str.split(" > ").str[0].nunique() >= 3
+    assert (older["category"] != older["right"]).all()
+    back = older["category"].map(lambda cell: " | ".join(merged(path, mapping) for path in split_categories(cell)))
+    assert (back == older["right"]).all()
+
+
+def test_accessories_read_like_what_they_are_for(listed):
+    frame, made = listed
+    accessories = frame[frame["kind"] == "accessory"]
+    assert 0.01 < len(accessories) / len(frame) < 0.06
+    assert accessories["right"].nunique() >= 4
+    brands = accessories["product_id"].map(made.products.set_index("product_id")["brand"]).fillna("")
+    named = [brand.lower() in title.lower() for brand, title in zip(brands, accessories["title"], strict=True)]
+    assert np.mean(named) > 0.4
+    assert accessories["title"].str.contains(r"\bfor\b|\bwith\b", case=False).all()
+
+
+def test_descriptions_are_missing_or_of_no_use(listed):
+    frame, _ = listed
+    assert frame["description"].isna().mean() == pytest.approx(0.3, abs=0.03)
+    assert 0.05 < frame["description"].str.contains("delivery|photos|Ships|terms|original").mean() < 0.2
+
+
+def test_pictures_of_listings_are_as_odd_as_sellers_make_them(listed, tmp_path):
+    from PIL import Image
+
+    frame, made = listed
+    pictured = frame[frame["picture"] != ""]
+    assert frame["picture"].iloc[1_000:].eq("").all()
+    assert 0.85 < len(pictured) / 1_000 < 0.95
+    assert set(pictured["picture"]) == {"plain", *ODD_PICTURES}
+    few = pictured.groupby("picture").head(3)
+    small = replace(made, listings=few[list(made.listings)], listing_pictures=_of(made.listing_pictures, few))
+    root = write(small, tmp_path / "data")
+    sizes, modes = set(), set()
+    for image, kind in zip(few["image"], few["picture"], strict=True):
+        path = root / image
+        if kind == "broken":
+            with pytest.raises(OSError, match=r"(?i)truncated|identify"), Image.open(path) as picture:
+                picture.load()
+            continue
+        with Image.open(path) as picture:
+            picture.load()
+            sizes.add((kind, picture.size))
+            modes.add((kind, picture.mode))
+            assert (picture.getexif().get(0x0112) == 6) == (kind == "turned")
+            assert (getattr(picture, "n_frames", 1) > 1) == (kind == "animated")
+    assert ("tiny", (8, 8)) in sizes
+    assert {("cmyk", "CMYK"), ("transparent", "RGBA")} <= modes
+    assert few.loc[few["picture"] == "placeholder", "image"].nunique() == 1
+
+
+def _of(pictures: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
+    return pictures[pictures["listing_id"].isin(chosen["listing_id"])]
+
+
+def test_pictures_of_listings_follow_the_category():
+    from PIL import Image
+
+    chosen = [leaf.path for leaf in LEAVES[::12]]
+
+    def pixels(number: int, path: str) -> np.ndarray:
+        data = draw_listing(f"L{number}", path, "", "plain", seed=1)
+        return np.asarray(Image.open(io.BytesIO(data)).resize((12, 12)), dtype=float)
+
+    centres = {path: np.mean([pixels(number, path) for number in range(20)], axis=0) for path in chosen}
+    right = sum(
+        min(chosen, key=lambda path: np.abs(centres[path] - pixels(number, own)).mean()) == own
+        for own in chosen
+        for number in range(20, 26)
+    )
+    assert 0.5 < right / (6 * len(chosen)) < 1, "harder than the catalog's pictures, and not without a hint"
 
 
 # Writing

@@ -43,8 +43,9 @@ def combine(
     truth, groups = taxonomy.truths(labels_of(valid)), valid["group_id"].tolist()
     known = {kind: weights[kind] for kind in p}
     combiner = Ensemble.fit(*said, truth, known, taxonomy.classes, groups)
-    cases, goal = Ensemble.cases(*said), Goal(precision, GOAL.confidence)
-    thresholds = Thresholds.fit(combiner.out_of_fold, truth, taxonomy, goal, groups, cases)
+    evidence, rows, cases = combiner.evidence(*said)
+    proven_on = [truth[row] for row in rows], taxonomy, Goal(precision, GOAL.confidence), [groups[row] for row in rows]
+    thresholds = Thresholds.fit(evidence, *proven_on, cases)
     about = {
         "method": combiner.method,
         "why": combiner.why,

@@ -10,7 +10,8 @@
 Which is better is decided out of fold, on validation listings that have both; `why` says it with its numbers. Where one
 of the two is missing the answer is the other's, in its order and so with its accuracy; where both are, it is how often
 each category occurs. Each of the cases text alone, picture alone and both has a temperature of its own, so that
-probabilities mean what they say in each.
+probabilities mean what they say in each. A category that one of the two has never seen (its column is 0) is none that
+it speaks against: there it counts as saying how often that category occurs.
 """
 
 from __future__ import annotations
@@ -103,7 +104,8 @@ class Ensemble:
     """Two classifiers together; make it with `fit`. `method`: which combination is used. `weights`: the accuracies that
     were handed over. `temperatures`: by case. `why`: which combination was chosen, and by how much. `table`: what each
     way reached out of fold. `frequency`: of each class. `out_of_fold`: probabilities of the listings it was fitted on,
-    by ensembles that were not fitted on them, to prove thresholds with; not saved.
+    by ensembles that were not fitted on them, to prove thresholds with; not saved. `unknown`: classes that a
+    classifier never gives any probability, as numbers.
     """
 
     method: str
@@ -114,6 +116,7 @@ class Ensemble:
     why: str
     classes: tuple[str, ...] = ()
     table: list[dict[str, Any]] = field(default_factory=list)
+    unknown: Mapping[str, list[int]] = field(default_factory=dict)
     out_of_fold: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.float32))
 
     @classmethod
@@ -144,8 +147,9 @@ class Ensemble:
         right = right_answers(truth)
         size = next(iter(parts.values())).shape[1]
         frequency = np.bincount(right[right >= 0], minlength=size) + 1.0
-        made = cls(ACCURACY, dict(weights), None, {}, frequency / frequency.sum(), "", tuple(classes))
-        logs = {name: _log(p) for name, p in parts.items()}
+        unknown = {name: np.flatnonzero(~(p > 0).any(axis=0)).tolist() for name, p in parts.items()}
+        made = cls(ACCURACY, dict(weights), None, {}, frequency / frequency.sum(), "", tuple(classes), unknown=unknown)
+        logs = {name: made._log(name, p) for name, p in parts.items()}
         temperatures = {name: calibration.fit_temperature(log, right) for name, log in logs.items()}
         if len(parts) == 1:
             (only,) = parts
@@ -195,9 +199,9 @@ class Ensemble:
         for name, p in parts.items():
             alone = there[name] & ~both
             if name in self.temperatures and (self.method not in MODES or self.method == name):
-                out[alone] = calibration.apply(_log(p[alone]), self.temperatures[name])
+                out[alone] = calibration.apply(self._log(name, p[alone]), self.temperatures[name])
         if both.any():
-            scores = self._combined(_log(parts[TEXT][both]), _log(parts[IMAGE][both]))
+            scores = self._combined(*(self._log(name, parts[name][both]) for name in MODES))
             out[both] = calibration.apply(scores, self.temperatures[BOTH])
         return out
 
@@ -208,6 +212,36 @@ class Ensemble:
         n = len(next(p for p in (text_p, image_p) if p is not None))
         words = np.select([text & image, text, image], [BOTH, TEXT, IMAGE], "none")
         return np.broadcast_to(words, n)
+
+    def evidence(
+        self, text_p: np.ndarray | None, image_p: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return what thresholds are proven with, for the listings that this was fitted on: probabilities, the number
+        of the listing and the case of each.
+
+        A listing with both stands there three times: with both (out of fold), with its picture hidden and with its
+        text hidden. So what a listing without a picture may be assigned is known although all of these have one.
+        """
+        n = len(self.out_of_fold)
+        cases, everyone = self.cases(text_p, image_p), np.arange(n)
+        found = [(self.out_of_fold, everyone[cases == BOTH], BOTH)]
+        for name, p in ((TEXT, text_p), (IMAGE, image_p)):
+            if p is not None:
+                alone = self.probabilities(p, None) if name == TEXT else self.probabilities(None, p)
+                found.append((alone, everyone[(cases == BOTH) | (cases == name)], name))
+        rows = np.concatenate([rows for _, rows, _ in found])
+        names = np.concatenate([np.full(len(rows), name) for _, rows, name in found])
+        return np.concatenate([p[rows] for p, rows, _ in found]), rows, names
+
+    def _log(self, name: str, p: np.ndarray) -> np.ndarray:
+        """Return log probabilities, with what is usual for classes that the classifier does not know."""
+        log_p = np.log(np.clip(np.asarray(p, np.float32), LEAST, None))
+        if not (strange := self.unknown.get(name)):
+            return log_p
+        usual = self.frequency[strange]
+        log_p += np.float32(np.log1p(-usual.sum()))
+        log_p[np.ix_(calibration.said(p), strange)] = np.log(usual)
+        return log_p
 
     def _combined(self, text: np.ndarray, image: np.ndarray) -> np.ndarray:
         if self.method == LEARNED and self.learned is not None:
@@ -230,6 +264,7 @@ class Ensemble:
             "why": self.why,
             "classes": list(self.classes),
             "table": self.table,
+            "unknown": dict(self.unknown),
             "learned": learned and {**vars(learned), "bias": learned.bias.tolist()},
         }
         directory.mkdir(parents=True, exist_ok=True)
@@ -251,16 +286,13 @@ class Ensemble:
                 said["why"],
                 tuple(said["classes"]),
                 said["table"],
+                said["unknown"],
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"an ensemble of another version: {error}") from error
 
 
 MODES = (TEXT, IMAGE)
-
-
-def _log(p: np.ndarray) -> np.ndarray:
-    return np.log(np.clip(np.asarray(p, np.float32), LEAST, None))
 
 
 def _folds(groups: np.ndarray, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -151,6 +151,38 @@ def test_thresholds_are_proven_on_probabilities_that_did_not_know_the_answer() -
     assert set(made.cases(text, None)) == {"none", TEXT}
 
 
+def test_a_category_that_one_has_never_seen_is_not_ruled_out_by_it() -> None:
+    text, image, truth = listings(3000, text=4)
+    there = np.delete(np.arange(CLASSES), CLASSES - 1)
+    blind = align(
+        image[:, there] / image[:, there].sum(axis=1, keepdims=True), there.astype(str), np.arange(12).astype(str)
+    )
+    made = Ensemble.fit(text, blind, truth, {"text": 0.6, "image": 0.6})
+    assert made.unknown == {"text": [], "image": [CLASSES - 1]}
+    strange = truth == CLASSES - 1
+    p = made.probabilities(text, blind)
+    assert top1(p[strange], truth[strange]) > top1(text[strange], truth[strange]) - 0.1
+    assert top1(p[~strange], truth[~strange]) > top1(text[~strange], truth[~strange]) + 0.02
+    alone = made.probabilities(None, blind)
+    assert top1(alone, truth) >= top1(blind, truth)
+    assert error(blind, truth) > 0.06, "it does not allow for what it has never seen"
+    assert error(alone, truth) < 0.05
+
+
+def test_thresholds_are_known_for_listings_without_a_picture_where_all_have_one() -> None:
+    text, image, truth = listings(500)
+    image[:100] = np.nan
+    made = Ensemble.fit(text, image, truth, {"text": 0.6, "image": 0.6})
+    p, rows, cases = made.evidence(text, image)
+    assert [(cases == name).sum() for name in (BOTH, TEXT, IMAGE)] == [400, 500, 400]
+    np.testing.assert_array_equal(p[cases == BOTH], made.out_of_fold[100:])
+    np.testing.assert_array_equal(p[cases == TEXT], made.probabilities(text, None))
+    np.testing.assert_array_equal(p[cases == IMAGE], made.probabilities(None, image)[100:])
+    assert rows[cases == IMAGE].tolist() == list(range(100, 500))
+    only = Ensemble.fit(text, None, truth, {"text": 0.6}).evidence(text, None)
+    assert set(only[2]) == {TEXT}
+
+
 def test_several_right_answers_and_unknown_ones_are_learnt_from_too() -> None:
     text, image, truth = listings()
     lists = [[int(one)] for one in truth]

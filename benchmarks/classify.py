@@ -42,7 +42,9 @@ from shelfwise.classification.taxonomy import Taxonomy
 from shelfwise.errors import InputError
 
 MODALITIES = ("text", "image")
+SIMPLE = {"text": "linear_svm", "image": "pixels_5nn"}
 LEAST_TIMED = 6000  # listings in the timed batch; fewer are repeated
+MOST_PICTURES_TIMED = 2000
 TIMES = 3
 ONE_BY_ONE = 500
 LEAST_LEARNED, LEAST_TESTED = 20, 5
@@ -319,30 +321,33 @@ def texts_of(frame: pd.DataFrame, where: np.ndarray) -> tuple[list[str | None], 
     return titles, descriptions
 
 
-def text_speed(task: Task, model: Text) -> dict[str, float]:
-    """Return listings a second of the text classifier, in batches, the middle of several runs."""
-    where = task.rows.of("test")
-    where = where[task.has("text")[where]]
-    where = np.resize(where, max(LEAST_TIMED, len(where)))
-    titles, descriptions = texts_of(task.frame, where)
-    model.probabilities(titles[:100], descriptions[:100])
+def batch_speed(task: Task, models: Mapping[str, Any], ensemble: Both | None) -> dict[str, float]:
+    """Return listings a second in batches by modality, the middle of several runs; pictures are already read."""
+    test = task.rows.of("test")
+    found = {}
+    for name in models:
+        where = test[task.has(name)[test]]
+        # Text is quick: a few thousand listings say nothing of it.
+        where = np.resize(where, max(LEAST_TIMED, len(where))) if name == "text" else where[:MOST_PICTURES_TIMED]
+        found[name] = _rate(lambda some, name=name: predictions(task, {name: models[name]}, some), where)
+    if ensemble is not None:
+
+        def both(some: np.ndarray) -> None:
+            p = predictions(task, models, some)
+            ensemble.probabilities(p["text"], p["image"])
+
+        found["combined"] = _rate(both, test[task.has("image")[test]][:MOST_PICTURES_TIMED])
+    return found
+
+
+def _rate(classify: Callable[[np.ndarray], Any], where: np.ndarray) -> float:
+    classify(where[:50])
     seconds = []
     for _ in range(TIMES):
         began = time.perf_counter()
-        model.probabilities(titles, descriptions)
+        classify(where)
         seconds.append(time.perf_counter() - began)
-    return {"text_listings_per_second": len(where) / float(np.median(seconds)), "text_listings_timed": len(where)}
-
-
-def image_speed(task: Task, model: Image) -> dict[str, float]:
-    """Return pictures a second, in batches, already read."""
-    assert task.packed is not None
-    at = task.at[task.rows.of("test")]
-    pixels = task.packed.pixels[at[at >= 0][:2000]]
-    model.probabilities(pixels[:8])
-    began = time.perf_counter()
-    model.probabilities(pixels)
-    return {"image_listings_per_second": len(pixels) / (time.perf_counter() - began)}
+    return len(where) / float(np.median(seconds))
 
 
 def one_by_one(
@@ -414,13 +419,15 @@ def run(
         if ensemble is not None:
             p["combined"] = ensemble.probabilities(p["text"], p["image"])
         measured = measure_all(task, p, test, seed)
+        for name, rate in batch_speed(task, models, ensemble).items():
+            measured[name]["listings_per_second"] = rate
         main_one = measured[list(measured)[-1]]
         result = head | {
             "data": folder.resolve().name,
             **{name: value for name, value in main_one.items() if name not in ("baselines", "slices", "listings")},
             "modalities": list(measured),
             **measured,
-            "baselines": {k: v for each in measured.values() for k, v in each["baselines"].items()},
+            "baselines": {k: v for name in reversed(measured) for k, v in measured[name]["baselines"].items()},
             "level": level,
             "depth": task.taxonomy.depth,
             "seed": seed,
@@ -432,10 +439,6 @@ def run(
         if ensemble is not None:
             result["together"] = together(p, task, test, seed)
             result["missing"] = without(task, models, ensemble, p)
-        if "text" in models:
-            result |= text_speed(task, models["text"])
-        if "image" in models:
-            result |= image_speed(task, models["image"])
         result |= one_by_one(folder, task, system, models, ensemble)
     return result | {"seconds": time.perf_counter() - began, "peak_mb": peak_mb()}
 
@@ -459,7 +462,8 @@ def train(
             assert task.packed is not None
             model, report = system.train_image(task.packed, listings, work / "image", seed, image_minutes)
         models[modality] = model
-        training[modality] = {"seconds": time.perf_counter() - began, **report}
+        said = {key: report[key] for key in ("metrics", "timing") if key in report}
+        training[modality] = {"seconds": time.perf_counter() - began, **said}
         say(f"{modality}: trained in {training[modality]['seconds']:.0f} s")
     if not models:
         raise InputError(classify_rows.nothing_to_learn_from(folder))
@@ -502,35 +506,46 @@ def combined(task: Task, models: Mapping[str, Any], system: System, seed: int) -
 
 def measure_all(task: Task, p: Mapping[str, np.ndarray], test: np.ndarray, seed: int) -> dict[str, dict[str, Any]]:
     """Return the measures of each modality on the test listings that have it, and of the ensemble on all of them."""
+    simple = {label: baseline(task, test, name) for name, label in SIMPLE.items() if name in p}
     measured = {}
     for name, each in p.items():
         rows = answered(each)
-        baselines = {}
-        if name == "text":
-            baselines["linear_svm"] = baseline(task, test[rows], "text")
-        elif name == "image":
-            baselines["pixels_5nn"] = baseline(task, test[rows], "image")
-        kept = {label: found for label, found in baselines.items() if found is not None}
+        kept = {
+            label: found[rows]
+            for label, found in simple.items()
+            if found is not None and (name == "combined" or SIMPLE[name] == label)
+        }
         measured[name] = measure(task, each[rows], test[rows], kept, seed)
         say(f"{name}: top-1 {measured[name]['top1']:.4f}, top-5 {measured[name]['top5']:.4f}")
     return measured
 
 
 def baseline(task: Task, where: np.ndarray, modality: str) -> np.ndarray | None:
-    """Return the scores of a modality's simple baseline, trained on the same listings (validation's as well)."""
+    """Return the scores of a modality's simple baseline, trained on the same listings (validation's as well).
+
+    Rows of NaN where a listing has no text, or picture; None where the baseline is left out.
+    """
     learn = np.flatnonzero(task.usable[modality])
     labels = task.taxonomy.index(task.frame["category"].iloc[learn])
+    there = task.has(modality)[where]
+    asked = where[there]
     if modality == "text":
-        texts = [
-            " ".join(filter(None, pair)).lower()
-            for pair in zip(task.frame["title"], task.frame["description"], strict=True)
-        ]
-        return classify_baselines.linear_svm(
-            [texts[i] for i in learn], labels, [texts[i] for i in where], len(task.taxonomy)
+        titles, descriptions = (task.frame[name].str.lower() for name in ("title", "description"))
+        texts = (titles + " " + descriptions).tolist()
+        found = classify_baselines.linear_svm(
+            [texts[i] for i in learn], labels, [texts[i] for i in asked], len(task.taxonomy)
         )
-    assert task.packed is not None
-    pixels = task.packed.pixels
-    return classify_baselines.nearest_pixels(pixels[task.at[learn]], labels, pixels[task.at[where]], len(task.taxonomy))
+    else:
+        assert task.packed is not None
+        pixels = task.packed.pixels
+        found = classify_baselines.nearest_pixels(
+            pixels[task.at[learn]], labels, pixels[task.at[asked]], len(task.taxonomy)
+        )
+    if found is None:
+        return None
+    out = np.full((len(where), len(task.taxonomy)), np.nan, np.float32)
+    out[there] = found
+    return out
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -13,7 +13,7 @@ NEIGHBOURS = 5
 SIDE = 32  # pixels a picture is reduced to for the neighbours
 AT_ONCE = 500
 # One-vs-rest fits every class on all listings: beyond this product it would take longer than what it is compared with.
-MOST = 60_000_000
+MOST = 20_000_000
 
 
 def linear_svm(texts: Sequence[str], labels: np.ndarray, asked: Sequence[str], classes: int) -> np.ndarray | None:

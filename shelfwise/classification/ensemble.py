@@ -240,7 +240,7 @@ class Ensemble:
             return log_p
         usual = self.frequency[strange]
         log_p += np.float32(np.log1p(-usual.sum()))
-        log_p[np.ix_(calibration.said(p), strange)] = np.log(usual)
+        log_p[np.ix_(np.flatnonzero(calibration.said(p)), np.array(strange))] = np.log(usual)
         return log_p
 
     def _combined(self, text: np.ndarray, image: np.ndarray) -> np.ndarray:

@@ -34,6 +34,65 @@ def _most(length, words, shortest, longest, window, parts):
 
 
 @njit(nogil=True, cache=True)
+def _bound(codes, ends, shortest, longest, window, most_words, title):
+    """Return an upper bound of the grams in all texts."""
+    bound, begin = 0, 0
+    for row in range(len(ends)):
+        words = 0
+        for at in range(begin, ends[row]):
+            if codes[at] != _SPACE and (at == begin or codes[at - 1] == _SPACE):
+                words += 1
+        bound += _most(ends[row] - begin, min(words, most_words), shortest, longest, window, title)
+        begin = ends[row]
+    return bound
+
+
+@njit(nogil=True, cache=True)
+def _parts(codes, at, stop, shortest, longest, hashes, out):
+    """Write the hashes of the parts of a word, codes[at:stop], from `out` on; return where they end."""
+    length = stop - at
+    for size in range(shortest, min(longest, length + 2) + 1):
+        for place in range(-1, length + 2 - size):
+            state = np.uint64(1000 + size)
+            for i in range(place, place + size):
+                state = _mixed(state, np.uint64(codes[at + i]) if 0 <= i < length else np.uint64(_SPACE))
+            hashes[out] = state
+            out += 1
+    return out
+
+
+@njit(nogil=True, cache=True)
+def _pairs(word, words, window, hashes, kinds, first, second, out):
+    """Write the pairs of a text's words from `out` on; return where they end. Words further apart have no order."""
+    for one in range(words):
+        for other in range(one + 1, min(words, one + window + 1)):
+            kind = NEXT if other == one + 1 else NEAR
+            a, b = word[one], word[other]
+            if kind == NEAR and a > b:
+                a, b = b, a
+            hashes[out] = _mixed(_mixed(a, np.uint64(kind)), b)
+            kinds[out], first[out], second[out] = kind, one, other
+            out += 1
+    return out
+
+
+@njit(nogil=True, cache=True)
+def _ends(word, words, hashes, kinds, first, second, out):
+    """Write the grams of a title's ends from `out` on; return where they end."""
+    last = words - 1
+    hashes[out], kinds[out], first[out], second[out] = _mixed(word[last], np.uint64(LAST)), LAST, last, last
+    hashes[out + 1], kinds[out + 1] = _mixed(word[0], np.uint64(FIRST)), FIRST
+    first[out + 1], second[out + 1] = 0, 0
+    if words == 1:
+        return out + 2
+    tail = _mixed(_mixed(word[last - 1], np.uint64(TAIL)), word[last])
+    hashes[out + 2], kinds[out + 2], first[out + 2], second[out + 2] = tail, TAIL, last - 1, last
+    frame = _mixed(_mixed(word[0], np.uint64(FRAME)), word[last])
+    hashes[out + 3], kinds[out + 3], first[out + 3], second[out + 3] = frame, FRAME, 0, last
+    return out + 4
+
+
+@njit(nogil=True, cache=True)
 def grams(codes, ends, shortest, longest, window, most_words, title):
     """Return (hashes, kinds, first, second, starts) of the grams of texts, row i at starts[i]:starts[i + 1].
 
@@ -42,23 +101,15 @@ def grams(codes, ends, shortest, longest, window, most_words, title):
     spaces around its word are some. Words up to `window` apart make a pair. Of a text the first `most_words` words
     count. Parts and the grams of a title's ends are only made where `title` is set.
     """
-    n = len(ends)
-    starts = np.zeros(n + 1, np.int64)
-    bound, begin = 0, 0
-    for row in range(n):
-        words = 0
-        for at in range(begin, ends[row]):
-            if codes[at] != _SPACE and (at == begin or codes[at - 1] == _SPACE):
-                words += 1
-        bound += _most(ends[row] - begin, min(words, most_words), shortest, longest, window, title)
-        begin = ends[row]
+    bound = _bound(codes, ends, shortest, longest, window, most_words, title)
     hashes = np.empty(bound, np.uint64)
     kinds = np.empty(bound, np.uint8)
     first = np.empty(bound, np.int16)
     second = np.empty(bound, np.int16)
+    starts = np.zeros(len(ends) + 1, np.int64)
     word = np.empty(most_words, np.uint64)
     out, begin = 0, 0
-    for row in range(n):
+    for row in range(len(ends)):
         end, words, at = ends[row], 0, begin
         while at < end and words < most_words:
             if codes[at] == _SPACE:
@@ -73,38 +124,14 @@ def grams(codes, ends, shortest, longest, window, most_words, title):
             hashes[out], kinds[out], first[out], second[out] = _mixed(state, np.uint64(WORD)), WORD, words, words
             out += 1
             if title:
-                length = stop - at
-                for size in range(shortest, min(longest, length + 2) + 1):
-                    for place in range(-1, length + 2 - size):
-                        state = np.uint64(1000 + size)
-                        for i in range(place, place + size):
-                            inside = 0 <= i < length
-                            state = _mixed(state, np.uint64(codes[at + i]) if inside else np.uint64(_SPACE))
-                        hashes[out], kinds[out], first[out], second[out] = state, PART, words, words
-                        out += 1
+                after = _parts(codes, at, stop, shortest, longest, hashes, out)
+                kinds[out:after], first[out:after], second[out:after] = PART, words, words
+                out = after
             words += 1
             at = stop
-        for one in range(words):
-            for other in range(one + 1, min(words, one + window + 1)):
-                kind = NEXT if other == one + 1 else NEAR
-                a, b = word[one], word[other]
-                if kind == NEAR and a > b:
-                    a, b = b, a
-                hashes[out] = _mixed(_mixed(a, b), np.uint64(kind))
-                kinds[out], first[out], second[out] = kind, one, other
-                out += 1
+        out = _pairs(word, words, window, hashes, kinds, first, second, out)
         if title and words:
-            last = words - 1
-            hashes[out], kinds[out], first[out], second[out] = _mixed(word[last], np.uint64(LAST)), LAST, last, last
-            hashes[out + 1] = _mixed(word[0], np.uint64(FIRST))
-            kinds[out + 1], first[out + 1], second[out + 1] = FIRST, 0, 0
-            out += 2
-            if words > 1:
-                hashes[out] = _mixed(_mixed(word[last - 1], word[last]), np.uint64(TAIL))
-                kinds[out], first[out], second[out] = TAIL, last - 1, last
-                hashes[out + 1] = _mixed(_mixed(word[0], word[last]), np.uint64(FRAME))
-                kinds[out + 1], first[out + 1], second[out + 1] = FRAME, 0, last
-                out += 2
+            out = _ends(word, words, hashes, kinds, first, second, out)
         starts[row + 1] = out
         begin = end
     return hashes[:out], kinds[:out], first[:out], second[:out], starts

@@ -144,7 +144,7 @@ class NgramClassifier:
         """Return for each listing what the words of its title and of its description added to the score of the class
         `chosen` (int64 [n]), above what they added to all classes on average.
 
-        A gram of two words counts half for each. The shares and the bias, less its mean, sum to the score, less its mean.
+        A gram of two words counts half for each. Shares and bias sum to the score, each less its mean over classes.
         """
         grams = self.grams(titles, descriptions)
         row = np.repeat(np.arange(len(grams)), np.diff(grams.starts))
@@ -202,10 +202,14 @@ def _vocabulary(
 def _cut(texts: Sequence[str], title: bool, config: NgramConfig) -> tuple[np.ndarray, ...]:
     from shelfwise.classification import ngram_kernels
 
-    ends = np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)))
-    codes = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), np.uint32)
     most = _MOST_WORDS if title else _MOST_DESCRIPTION
-    return ngram_kernels.grams(codes, ends, config.shortest, config.longest, config.window, most, title)
+    return ngram_kernels.grams(*codes_of(texts), config.shortest, config.longest, config.window, most, title)
+
+
+def codes_of(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the characters of texts one after another, uint32, and where each text ends, int64 [n]."""
+    ends = np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)))
+    return np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), np.uint32), ends
 
 
 def _joined(title: tuple[np.ndarray, ...], description: tuple[np.ndarray, ...]) -> Grams:

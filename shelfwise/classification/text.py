@@ -12,6 +12,7 @@ the shares of the categories among the training listings.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,18 +23,22 @@ import numpy as np
 import pandas as pd
 
 from shelfwise.artifacts import atomic_write_json
-from shelfwise.classification import calibration
+from shelfwise.classification import calibration, encoding
+from shelfwise.classification.confidence import Confidence
+from shelfwise.classification.measures import measures
 from shelfwise.classification.ngrams import NgramClassifier, NgramConfig
 from shelfwise.classification.taxonomy import Taxonomy
 from shelfwise.text import normalise
-from shelfwise.training.process import Progress, Run, gpu_count, identity_of, leads
+from shelfwise.training.curves import write_curve
+from shelfwise.training.process import Progress, Run, identity_of, prepare_environment, world_size
 from shelfwise.training.settings import Settings
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
+LIBRARIES = ("torch", "transformers", "sentence-transformers", "tokenizers")
 ABOUT, CONFIG, METRICS = "text.json", "text_config.json", "metrics.json"
 LINEAR, ENCODER, BLEND = "linear", "encoder", "blend"
 
-_SHARES = tuple(round(0.1 * tenth, 1) for tenth in range(1, 10))
+_SHARES = tuple(round(0.05 * twentieth, 2) for twentieth in range(2, 19))  # of the encoder in a blend
 _WORDS_TOLD = 4
 _TOLD_FROM = 0.05  # what adds less to the logarithm of a probability is not told
 
@@ -56,24 +61,129 @@ class Part(Protocol):
         ...
 
 
+_OWN: Any = None  # stands for the architecture's own default
+
+# What an architecture is trained with where nothing else is said, chosen by measurement on validation parts.
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "words": {
+        "vocab_size": 0,
+        "hidden_size": 192,
+        "intermediate_size": 384,
+        "max_length": 48,
+        "batch_size": 128,
+        "learning_rate": 2e-3,
+        "weight_decay": 0.05,
+        "epochs": 12,
+        "dropout": 0.3,
+    },
+    "static": {
+        "vocab_size": 8000,
+        "hidden_size": 256,
+        "intermediate_size": 0,
+        "max_length": 128,
+        "batch_size": 256,
+        "learning_rate": 1e-2,
+        "weight_decay": 0.0,
+        "epochs": 12,
+        "dropout": 0.3,
+    },
+    "bert": {
+        "vocab_size": 8000,
+        "hidden_size": 128,
+        "intermediate_size": 256,
+        "max_length": 64,
+        "batch_size": 128,
+        "learning_rate": 1e-3,
+        "weight_decay": 0.01,
+        "epochs": 12,
+        "dropout": 0.1,
+    },
+}
+BASE_RATE, BASE_EPOCHS = 5e-5, 3  # for an encoder that was trained before
+
+
 @dataclass(frozen=True)
 class TextConfig(Settings):
-    """What a text classifier is made of and how it is trained."""
+    """What a text classifier is made of and how it is trained.
+
+    Settings left out take the default of the encoder's architecture, see `DEFAULTS`.
+    """
 
     WHAT: ClassVar[str] = "text classifier"
 
     architecture: str = "auto"
-    """The encoder: 'none' leaves it at the linear model."""
+    """The encoder: 'words' (n-gram vectors of words, read by a transformer), 'static' or 'bert' as the matching has
+    them, 'none' for the linear model alone. 'auto': 'words', or what the `base` is."""
     base: str | None = None
+    """Hugging Face id or local path of a sentence encoder to fine-tune; None trains from scratch."""
     linear_epochs: int = 8
     linear_rate: float = 0.5
     linear_lost: float = 0.3
+    """Share of the n-grams left out at random while the linear model learns."""
+    vocab_size: int = _OWN
+    """WordPieces at most ('static' and 'bert' from scratch)."""
+    hidden_size: int = _OWN
+    layers: int = 1
+    heads: int = 4
+    intermediate_size: int = _OWN
+    dropout: float = _OWN
+    max_length: int = _OWN
+    """Words of title and of description, or word pieces of both, that are read."""
+    lost_words: float = 0.1
+    """Share of the words left out at random in training ('words')."""
+    lost_grams: float = 0.2
+    """Share of the n-grams left out at random in training ('words')."""
+    blind: float = 0.1
+    """Share of the listings with title and description that are learnt from without the title; as many without the
+    description."""
+    smooth: float = 0.1
+    """Share of the encoder's target spread over all classes."""
+    batch_size: int = _OWN
+    learning_rate: float = _OWN
+    weight_decay: float = _OWN
+    warmup_share: float = 0.1
+    schedule: str = "cosine"
+    epochs: int = _OWN
+    max_steps: int = 0
+    evaluations: int = 6
+    patience: int = 3
+    precision: str = "auto"
     seed: int = 7
+    num_threads: int = 0
+
+    def __post_init__(self) -> None:
+        from shelfwise.matching.train import _architecture_of
+
+        architecture = self.architecture
+        if self.base and architecture != "none":
+            architecture = _architecture_of(self.base)
+        if architecture == "auto":
+            architecture = "words"
+        if architecture not in DEFAULTS:
+            raise ValueError(f"architecture must be auto, {', '.join(DEFAULTS)}, not {architecture!r}")
+        object.__setattr__(self, "architecture", architecture)
+        fallback = dict.fromkeys(DEFAULTS["words"], 1) if architecture == "none" else DEFAULTS[architecture]
+        if self.base and architecture == "bert":
+            fallback = {**fallback, "learning_rate": BASE_RATE, "epochs": BASE_EPOCHS}
+        for name, value in fallback.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+        if architecture in ("words", "bert") and not self.base and self.hidden_size % self.heads:
+            raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of heads {self.heads}")
+        least = {"batch_size": 2, "epochs": 1, "evaluations": 1, "layers": 1, "max_length": 1, "linear_epochs": 1}
+        for name, value in least.items():
+            if architecture != "none" and getattr(self, name) < value:
+                raise ValueError(f"{name} must be at least {value}, not {getattr(self, name)}")
 
     def linear(self) -> NgramConfig:
         """Return the settings of the linear model."""
         return NgramConfig(
-            epochs=self.linear_epochs, learning_rate=self.linear_rate, lost=self.linear_lost, seed=self.seed
+            epochs=self.linear_epochs,
+            learning_rate=self.linear_rate,
+            lost=self.linear_lost,
+            blind=self.blind,
+            seed=self.seed,
         )
 
 
@@ -85,13 +195,13 @@ class TextClassifier:
         classes: Sequence[str],
         parts: Mapping[str, Part],
         weights: Mapping[str, float],
-        temperature: float,
+        confidence: Confidence,
         prior: np.ndarray,
     ):
         """`weights`: the share of each part that takes part; `prior` [classes]: shares among the training listings."""
         self.classes = tuple(classes)
         self.parts, self.weights = dict(parts), dict(weights)
-        self.temperature, self.prior = temperature, np.asarray(prior, np.float32)
+        self.confidence, self.prior = confidence, np.asarray(prior, np.float32)
 
     def probabilities(
         self, titles: Sequence[str | None], descriptions: Sequence[str | None] | None = None
@@ -106,7 +216,7 @@ class TextClassifier:
         if rows:
             some = [titles[i] for i in rows], [descriptions[i] for i in rows]
             log_p = _blended({name: self.parts[name].scores(*some) for name in self.weights}, self.weights)
-            p[rows] = calibration.apply(log_p, self.temperature)
+            p[rows] = self.confidence.apply(log_p)
         return p
 
     def linear_probabilities(
@@ -129,14 +239,14 @@ class TextClassifier:
             for words, title, description, fields in zip(told, titles, descriptions, shares, strict=True):
                 for text, field in zip((title, description), fields, strict=True):
                     for word, share in zip(text.split(), field, strict=False):
-                        words[word] = words.get(word, 0.0) + weight * float(share) / self.temperature
+                        words[word] = words.get(word, 0.0) + weight * float(share) / self.confidence.temperature
         return [_told(words) for words in told]
 
     def save(self, directory: Path) -> None:
         """Write the classifier to a directory that is there."""
         for name in self.weights:
             self.parts[name].save(directory)
-        about = {"classes": self.classes, "weights": self.weights, "temperature": self.temperature}
+        about = {"classes": self.classes, "weights": self.weights, "confidence": dataclasses.asdict(self.confidence)}
         atomic_write_json(directory / ABOUT, {**about, "prior": [float(share) for share in self.prior]})
 
     @classmethod
@@ -145,7 +255,7 @@ class TextClassifier:
         path = Path(directory)
         about = json.loads((path / ABOUT).read_text(encoding="utf-8"))
         parts: dict[str, Part] = {name: _load_part(name, path) for name in about["weights"]}
-        return cls(about["classes"], parts, about["weights"], about["temperature"], about["prior"])
+        return cls(about["classes"], parts, about["weights"], Confidence(**about["confidence"]), about["prior"])
 
 
 def fingerprint(listings: pd.DataFrame, config: TextConfig) -> str:
@@ -173,29 +283,41 @@ def train_text(
     if not len(taxonomy):
         raise ValueError("no listing of the split 'train' has a category: there is nothing to train a classifier on")
     train, valid = (rows.known(taxonomy) for rows in (train, valid))
+    if config.architecture != "none":
+        prepare_environment(config.num_threads)
     run.stage("start")
-    identity = fingerprint(listings, config)
-    run.open(work_dir, identity)
+    identity = identity_of(CODE_VERSION, _bytes(listings), config.to_dict(), LIBRARIES, world_size())
+    run_dir = run.open(work_dir, identity)
     counts = f"{len(train.titles)} listings of {len(taxonomy)} categories, {len(valid.titles)} to validate"
     run.report({"event": "start", "message": f"text classifier: {counts}"})
-    run.stage("prepare")
-
-    parts: dict[str, Part] = {}
     truths = train.truths(taxonomy)
-    linear = NgramClassifier.fit(train.titles, train.descriptions, truths, len(taxonomy), config.linear())
-    parts[LINEAR] = linear
+    parts: dict[str, Part] = {
+        LINEAR: NgramClassifier.fit(train.titles, train.descriptions, truths, len(taxonomy), config.linear())
+    }
+    run.report({"event": "linear", "message": f"linear model after {run.elapsed():.1f} s"})
+    run.stage("prepare")
+    curve, best_step, speed = [], 0, {}
+    if config.architecture != "none":
+        right = calibration.right_answers(valid.truths(taxonomy))
+        judged = (valid.titles, valid.descriptions, right)
+        parts[ENCODER], fit = encoding.fit_encoder(
+            train.titles, train.descriptions, truths, judged, len(taxonomy), config, run_dir, run.report
+        )
+        curve, best_step, speed = fit.curve, fit.best_step, fit.speed
     model, metrics = _kept(parts, taxonomy, valid, _prior(truths, len(taxonomy)))
     metrics |= {"train_listings": len(train.titles), "valid_listings": len(valid.titles), "classes": len(taxonomy)}
-    metrics["fingerprint"] = identity
-    run.report({"event": "validation", "message": metrics["why"]})
+    metrics |= {"fingerprint": identity, "best_step": best_step}
+    run.report({"event": "kept", "message": metrics["why"]})
     run.stage("train")
 
     def write(directory: Path) -> None:
         model.save(directory)
         (directory / CONFIG).write_text(config.to_json() + "\n")
         atomic_write_json(directory / METRICS, metrics)
+        if curve:
+            write_curve(directory, curve, encoding.LABELS, "the right category first, or among five", best_step)
 
-    return run.finish(out_dir, write, metrics, [], {})
+    return run.finish(out_dir, write, metrics, curve, speed)
 
 
 @dataclass(frozen=True)
@@ -253,43 +375,58 @@ def _blended(scores: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> 
 def _kept(
     parts: Mapping[str, Part], taxonomy: Taxonomy, valid: _Listings, prior: np.ndarray
 ) -> tuple[TextClassifier, dict[str, Any]]:
-    """Return the classifier of the parts that validate best, and what was measured."""
+    """Return the classifier of the parts that validate best, and what was measured.
+
+    The blend's share is the one with which the right classes are likeliest; it is kept where it names the right class
+    first more often than either part, or as often as the better one.
+    """
     truths = valid.truths(taxonomy)
     right = calibration.right_answers(truths)
-    choices: dict[str, dict[str, float]] = {name: {name: 1.0} for name in parts}
     if not truths:
-        name = LINEAR
-        why = f"kept: {name}. There are no validation listings to choose by"
-        return TextClassifier(taxonomy.classes, parts, choices[name], 1.0, prior), {"kept": name, "why": why}
+        why = f"kept: {LINEAR}. There are no validation listings to choose by"
+        model = TextClassifier(taxonomy.classes, parts, {LINEAR: 1.0}, Confidence(), prior)
+        return model, {"kept": LINEAR, "why": why}
     scores = {name: part.scores(valid.titles, valid.descriptions) for name, part in parts.items()}
-    metrics: dict[str, Any] = {}
-    measured = {}
-    for name, weights in choices.items():
-        measured[name] = _measures(_blended(scores, weights), right)
-        metrics |= {f"valid_{name}_{measure}": value for measure, value in measured[name].items()}
-    kept = max(measured, key=lambda name: measured[name]["top1"])
+    choices = {name: {name: 1.0} for name in parts}
+    if ENCODER in parts:
+        choices[BLEND] = _best_blend(scores, right)
+    measured = {name: measures(_blended(scores, weights), right) for name, weights in choices.items()}
+    kept = max(reversed(choices), key=lambda name: measured[name]["top1"])
     log_p = _blended(scores, choices[kept])
-    temperature = calibration.fit_temperature(log_p, truths)
-    p = calibration.apply(log_p, temperature)
+    confidence = Confidence.fit(log_p, right)
+    p = confidence.apply(log_p)
     hit = (right == p.argmax(1)[:, None]).any(1)
-    metrics |= {f"valid_{measure}": value for measure, value in measured[kept].items()}
-    metrics |= {"valid_ece": calibration.expected_calibration_error(p.max(1), hit), "temperature": temperature}
+    metrics: dict[str, Any] = {
+        f"valid_{name}_{measure}": found[measure] for name, found in measured.items() for measure in ("top1", "top5")
+    }
+    metrics |= {f"valid_{measure}": measured[kept][measure] for measure in ("top1", "top5")}
+    metrics |= {
+        "valid_ece": calibration.expected_calibration_error(p.max(1), hit),
+        "temperature": confidence.temperature,
+    }
+    metrics |= {f"weight_{name}": weight for name, weight in choices[kept].items()}
     told = ", ".join(f"{name} {found['top1']:.4f}" for name, found in measured.items())
     metrics |= {"kept": kept, "why": f"kept: {kept}. Top-1 on {len(truths)} validation listings: {told}"}
-    return TextClassifier(taxonomy.classes, parts, choices[kept], temperature, prior), metrics
+    return TextClassifier(taxonomy.classes, parts, choices[kept], confidence, prior), metrics
 
 
-def _measures(log_p: np.ndarray, right: np.ndarray) -> dict[str, float]:
-    """Return top1 and top5 of scores [n, classes] with the right classes [n, most] (-1: none)."""
-    depth = min(5, log_p.shape[1])
-    first = np.argsort(-log_p, axis=1, kind="stable")[:, :depth]
-    hits = (first[:, :, None] == right[:, None, :]).any(2)
-    return {"top1": float(hits[:, 0].mean()), "top5": float(hits.any(1).mean())}
+def _best_blend(scores: Mapping[str, np.ndarray], right: np.ndarray) -> dict[str, float]:
+    """Return the weights of linear model and encoder with which the right classes are likeliest."""
+    log_p = {name: calibration.log_softmax(score) for name, score in scores.items()}
+    found = {}
+    for share in _SHARES:
+        weights = {LINEAR: round(1 - share, 2), ENCODER: share}
+        mixed = _blended(log_p, weights)
+        temperature = calibration.fit_temperature(mixed, right)
+        found[share] = measures(mixed / temperature, right)["likelihood"], weights
+    return max(found.values(), key=lambda one: one[0])[1]
 
 
 def _load_part(name: str, directory: Path) -> Part:
     if name == LINEAR:
         return NgramClassifier.load(directory)
+    if name == ENCODER:
+        return encoding.EncoderPart.load(directory)
     raise ValueError(f"unknown part {name!r} of a text classifier in {directory}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,5 +33,10 @@ def run(arguments: argparse.Namespace, progress: process.Progress) -> dict[str, 
     return train_text(pd.read_parquet(arguments.listings), config, arguments.out, arguments.work, progress)
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train from the command line; print progress, and the metrics as one JSON object last."""
+    return process.main(process.training_module(__name__), "shelfwise.classification.train_text", argv)
+
+
 if __name__ == "__main__":
-    sys.exit(process.main(sys.modules[__name__], "shelfwise.classification.train_text"))
+    sys.exit(main())

@@ -1,0 +1,301 @@
+"""The encoder of the text classifier: what it reads, how it is trained, and how it is used.
+
+Two kinds: a word network made from scratch (`networks.WordNetwork`), the default, and any sentence encoder with a
+classification head: the matching's own architectures, a Hugging Face id or a local path.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from shelfwise.classification.word_grams import WordGrams, WordIds, spans
+from shelfwise.training.process import Progress, prepare_environment
+
+if TYPE_CHECKING:
+    import torch
+
+    from shelfwise.classification.networks import Batch
+    from shelfwise.classification.text import TextConfig
+    from shelfwise.training.loop import Fit
+
+WEIGHTS, KEYS, SHAPE, BASE = "encoder.safetensors", "encoder_keys.npy", "encoder.json", "encoder"
+METRIC = "top1"
+NAMES = ("top1", "top5", "likelihood")
+LABELS = {"top1": "top-1", "top5": "top-5"}
+_AT_ONCE = 512  # texts in one batch of use
+_EXPLAINED = 48  # words of a listing that are left out one by one, to see what they did
+
+
+class Reader(Protocol):
+    """Turns texts in normal form into what a network reads."""
+
+    def read(self, titles: Sequence[str], descriptions: Sequence[str]) -> Any:
+        """Return the texts as numbers."""
+        ...
+
+    def batch(self, read: Any, rows: np.ndarray, chance: np.random.Generator | None) -> Batch:
+        """Return a batch of some of them; with `chance`, as training wants them, some words and fields left out."""
+        ...
+
+
+class WordReader:
+    """Reads words as sums of n-grams."""
+
+    def __init__(
+        self, vocabulary: WordGrams, most_words: int, lost: float = 0.0, lost_grams: float = 0.0, blind: float = 0.0
+    ):
+        """`lost`, `lost_grams`, `blind`: shares of words, of grams and of either field left out in training."""
+        self.vocabulary, self.most_words = vocabulary, most_words
+        self._lost, self._lost_grams, self._blind = lost, lost_grams, blind
+
+    def read(self, titles: Sequence[str], descriptions: Sequence[str]) -> WordIds:
+        return self.vocabulary.read(titles, descriptions, self.most_words)
+
+    def batch(self, read: WordIds, rows: np.ndarray, chance: np.random.Generator | None) -> Batch:
+        import torch
+
+        counts = read.starts[rows + 1] - read.starts[rows]
+        words = spans(read.starts[rows], counts)
+        if chance is not None:
+            text = np.repeat(np.arange(len(rows)), counts)
+            keep = self._kept(read.fields[words], text, len(rows), chance)
+            words, counts = words[keep], np.bincount(text[keep], minlength=len(rows))
+        sizes = read.gram_starts[words + 1] - read.gram_starts[words]
+        grams = read.grams[spans(read.gram_starts[words], sizes)]
+        if chance is not None and self._lost_grams:
+            keep = chance.random(len(grams)) >= self._lost_grams
+            word = np.repeat(np.arange(len(words)), sizes)[keep]
+            grams, sizes = grams[keep], np.bincount(word, minlength=len(words))
+        columns = {
+            "grams": grams,
+            "gram_starts": np.cumsum(sizes) - sizes,
+            "weights": np.repeat(1 / np.sqrt(np.maximum(sizes, 1)), sizes).astype(np.float32),
+            "lengths": counts,
+            "front": _capped(read.front[words]),
+            "back": _capped(read.back[words]),
+            "fields": read.fields[words],
+        }
+        return {name: torch.from_numpy(np.ascontiguousarray(column)) for name, column in columns.items()}
+
+    def _kept(self, fields: np.ndarray, text: np.ndarray, n: int, chance: np.random.Generator) -> np.ndarray:
+        """Return which words stay; a text keeps at least what it had where all its words would go."""
+        keep = chance.random(len(text)) >= self._lost
+        both = (np.bincount(text[fields == 0], minlength=n) > 0) & (np.bincount(text[fields == 1], minlength=n) > 0)
+        draw = np.where(both, chance.random(n), 1.0)
+        hidden = np.where(draw < self._blind, 0, np.where(draw < 2 * self._blind, 1, -1))
+        keep &= fields != hidden[text]
+        return keep | ~(np.bincount(text[keep], minlength=n) > 0)[text]
+
+
+class EncoderReader:
+    """Reads titles and descriptions, one after the other, as a sentence encoder's tokens."""
+
+    def __init__(self, encoder: Any):
+        self._encoder = encoder
+
+    def read(self, titles: Sequence[str], descriptions: Sequence[str]) -> list[list[int]]:
+        from shelfwise.matching.training_loop import token_ids
+
+        return token_ids(
+            self._encoder, [" ".join(filter(None, both)) for both in zip(titles, descriptions, strict=True)]
+        )
+
+    def batch(self, read: list[list[int]], rows: np.ndarray, chance: np.random.Generator | None) -> Batch:
+        from shelfwise.matching.training_loop import feature_maker
+
+        return feature_maker(self._encoder)([read[row] for row in rows])
+
+
+class EncoderPart:
+    """A network that reads listings, as a part of the text classifier."""
+
+    def __init__(self, network: Any, reader: Reader, shape: dict[str, Any]):
+        """`shape`: what `load` needs to know to make the network again."""
+        self.network, self.reader, self.shape = network, reader, shape
+
+    def scores(self, titles: Sequence[str], descriptions: Sequence[str]) -> np.ndarray:
+        """Return float32 [n, classes], logarithms of probabilities but for a constant by row."""
+        return self.scores_of(self.reader.read(titles, descriptions))
+
+    def scores_of(self, read: Any) -> np.ndarray:
+        """Return the scores of what the reader has read already."""
+        import torch
+
+        device = next(self.network.parameters()).device
+        out = np.empty((len(read), self.shape["classes"]), np.float32)
+        order = np.argsort(_lengths(read), kind="stable")  # texts of one length want no padding
+        with torch.inference_mode():
+            for start in range(0, len(read), _AT_ONCE):
+                rows = order[start : start + _AT_ONCE]
+                batch = {name: column.to(device) for name, column in self.reader.batch(read, rows, None).items()}
+                out[rows] = self.network(batch).float().cpu().numpy()
+        return out
+
+    def shares(
+        self, titles: Sequence[str], descriptions: Sequence[str], chosen: np.ndarray
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return by how much the logarithm of the probability of `chosen` falls without each word of the title and of
+        the description; zeros for words beyond the first of a long listing.
+        """
+        split = [(title.split(), text.split()) for title, text in zip(titles, descriptions, strict=True)]
+        without: list[tuple[str, str]] = [(" ".join(title), " ".join(text)) for title, text in split]
+        places: list[tuple[int, int, int]] = []
+        for i, words in enumerate(split):
+            left = [(field, number) for field in (0, 1) for number in range(len(words[field]))][:_EXPLAINED]
+            for field, number in left:
+                kept = [" ".join(words[0]), " ".join(words[1])]
+                kept[field] = " ".join(words[field][:number] + words[field][number + 1 :])
+                without.append((kept[0], kept[1]))
+                places.append((i, field, number))
+        scores = self.scores([title for title, _ in without], [text for _, text in without])
+        log_p = scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)
+        out = [(np.zeros(len(title)), np.zeros(len(text))) for title, text in split]
+        for at, (i, field, number) in enumerate(places, len(split)):
+            out[i][field][number] = log_p[i, chosen[i]] - log_p[at, chosen[i]]
+        return out
+
+    def save(self, directory: Path) -> None:
+        """Write the network to a directory."""
+        from safetensors.torch import save_file
+
+        state = {name: tensor.contiguous().cpu() for name, tensor in self.network.state_dict().items()}
+        if isinstance(self.reader, WordReader):
+            np.save(directory / KEYS, self.reader.vocabulary.keys)
+        else:
+            state = {name: tensor for name, tensor in state.items() if not name.startswith("encoder.")}
+            self.network.encoder.save_pretrained(str(directory / BASE), create_model_card=False)
+        save_file(state, directory / WEIGHTS)
+        (directory / SHAPE).write_text(json.dumps(self.shape, indent=2, sort_keys=True) + "\n")
+
+    @classmethod
+    def load(cls, directory: Path) -> EncoderPart:
+        """Read what `save` wrote."""
+        prepare_environment()
+        from safetensors.torch import load_file
+
+        from shelfwise.classification.networks import HeadedEncoder, WordNetwork
+
+        shape = json.loads((directory / SHAPE).read_text())
+        state = load_file(directory / WEIGHTS)
+        reader: Reader
+        if shape["kind"] == "words":
+            vocabulary = WordGrams(np.load(directory / KEYS))
+            network: Any = WordNetwork(len(vocabulary), shape["classes"], **shape["network"])
+            reader = WordReader(vocabulary, shape["most_words"])
+            network.load_state_dict(state)
+        else:
+            from sentence_transformers import SentenceTransformer
+
+            encoder = SentenceTransformer(str(directory / BASE), local_files_only=True, device="cpu")
+            network, reader = HeadedEncoder(encoder, shape["classes"], 0.0), EncoderReader(encoder)
+            network.load_state_dict({**state, **{f"encoder.{k}": v for k, v in encoder.state_dict().items()}})
+        network.eval()
+        return cls(network, reader, shape)
+
+
+def fit_encoder(
+    titles: Sequence[str],
+    descriptions: Sequence[str],
+    labels: Sequence[Sequence[int]],
+    valid: tuple[Sequence[str], Sequence[str], Any],
+    classes: int,
+    config: TextConfig,
+    run_dir: Path,
+    report: Progress,
+) -> tuple[EncoderPart, Fit]:
+    """Train an encoder on texts in normal form with their right classes, equally right each.
+
+    `valid`: titles, descriptions and right classes (int64 [n, most], -1: none) that decide which step is kept.
+    """
+    import torch
+
+    from shelfwise.classification.measures import measures
+    from shelfwise.classification.networks import soft_loss
+    from shelfwise.training.loop import fit_batches
+
+    torch.manual_seed(config.seed)
+    part = _untrained(titles, descriptions, classes, config, run_dir)
+    if torch.cuda.is_available():
+        part.network.to("cuda")
+    read, valid_read = part.reader.read(titles, descriptions), part.reader.read(*valid[:2])
+
+    def collate(indices: list[int]) -> Batch:
+        rows = np.asarray(indices) % len(labels)
+        chance = np.random.default_rng((config.seed, indices[0], indices[-1]))
+        return {**part.reader.batch(read, rows, chance), "targets": _targets([labels[row] for row in rows], classes)}
+
+    def loss(network: Any, batch: Batch) -> torch.Tensor:
+        targets = batch.pop("targets")
+        return soft_loss(network(batch), targets, config.smooth)
+
+    def validate() -> dict[str, float]:
+        return measures(part.scores_of(valid_read), valid[2])
+
+    fit = fit_batches(
+        part.network,
+        config,
+        len(labels),
+        run_dir,
+        report,
+        collate=collate,
+        loss=loss,
+        validate=validate if len(valid[0]) else None,
+        names=NAMES,
+        metric=METRIC,
+    )
+    part.network.to("cpu").eval()
+    return part, fit
+
+
+def _untrained(
+    titles: Sequence[str], descriptions: Sequence[str], classes: int, config: TextConfig, run_dir: Path
+) -> EncoderPart:
+    from shelfwise.classification.networks import HeadedEncoder, WordNetwork
+
+    if config.architecture == "words":
+        vocabulary = WordGrams.fit([*titles, *filter(None, descriptions)])
+        network: dict[str, Any] = {"size": config.hidden_size, "layers": config.layers, "heads": config.heads}
+        network |= {"width": config.intermediate_size, "dropout": config.dropout}
+        reader = WordReader(vocabulary, config.max_length, config.lost_words, config.lost_grams, config.blind)
+        shape = {"kind": "words", "classes": classes, "network": network, "most_words": config.max_length}
+        return EncoderPart(WordNetwork(len(vocabulary), classes, **network), reader, shape)
+    from shelfwise.matching.train import EncoderConfig
+    from shelfwise.matching.training_data import TrainingRows
+    from shelfwise.matching.training_models import build_model
+
+    names = {field.name for field in dataclasses.fields(EncoderConfig)}
+    shared = {name: value for name, value in config.to_dict().items() if name in names}
+    none = np.zeros(0, np.int64)
+    rows = TrainingRows(_one_text(titles, descriptions), [], none, none)
+    encoder = build_model(EncoderConfig(**shared), rows, run_dir)
+    headed = HeadedEncoder(encoder, classes, config.dropout)
+    return EncoderPart(headed, EncoderReader(encoder), {"kind": "encoder", "classes": classes})
+
+
+def _one_text(titles: Sequence[str], descriptions: Sequence[str]) -> list[str]:
+    return [" ".join(filter(None, both)) for both in zip(titles, descriptions, strict=True)]
+
+
+def _targets(labels: Sequence[Sequence[int]], classes: int) -> torch.Tensor:
+    import torch
+
+    targets = torch.zeros(len(labels), classes)
+    for row, right in enumerate(labels):
+        targets[row, list(right)] = 1 / len(right)
+    return targets
+
+
+def _lengths(read: Any) -> np.ndarray:
+    return np.diff(read.starts) if isinstance(read, WordIds) else np.fromiter(map(len, read), np.int64, len(read))
+
+
+def _capped(places: np.ndarray) -> np.ndarray:
+    from shelfwise.classification.networks import PLACES
+
+    return np.minimum(places, PLACES - 1)

@@ -948,6 +948,7 @@ def _classify_together(result: Result) -> str:
             f"{_exact_share(one['alone_top1'])} ({'picture' if one['alone'] == 'image' else 'text'})",
         ]
         for what, one in result["missing"].items()
+        if what != "text" or one != result["missing"]["title"]  # the same where no listing has a description
     ]
     words = f"On no test listing are there both. {result['training']['combined']['why']}"
     if both["listings"]:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from shelfwise.classification import calibration
+from shelfwise.classification.measures import measures
 from shelfwise.classification.word_grams import WordGrams, WordIds, spans
 from shelfwise.training.process import Progress, prepare_environment
 
@@ -113,28 +115,36 @@ class EncoderReader:
 
 
 class EncoderPart:
-    """A network that reads listings, as a part of the text classifier."""
+    """Networks that read listings alike and are asked together, as a part of the text classifier.
 
-    def __init__(self, network: Any, reader: Reader, shape: dict[str, Any]):
-        """`shape`: what `load` needs to know to make the network again."""
-        self.network, self.reader, self.shape = network, reader, shape
+    The mean of a few networks that started differently is right more often than any of them, and surer where it may be
+    (Lakshminarayanan et al. 2017).
+    """
+
+    def __init__(self, networks: Sequence[Any], reader: Reader, shape: dict[str, Any]):
+        """`shape`: what `load` needs to know to make the networks again."""
+        self.networks, self.reader, self.shape = list(networks), reader, shape
 
     def scores(self, titles: Sequence[str], descriptions: Sequence[str]) -> np.ndarray:
         """Return float32 [n, classes], logarithms of probabilities but for a constant by row."""
-        return self.scores_of(self.reader.read(titles, descriptions))
+        read = self.reader.read(titles, descriptions)
+        out = np.zeros((len(titles), self.shape["classes"]), np.float32)
+        for network in self.networks:
+            out += calibration.log_softmax(self.scores_of(network, read)) / np.float32(len(self.networks))
+        return out
 
-    def scores_of(self, read: Any) -> np.ndarray:
-        """Return the scores of what the reader has read already."""
+    def scores_of(self, network: Any, read: Any) -> np.ndarray:
+        """Return the scores of one network for what the reader has read already."""
         import torch
 
-        device = next(self.network.parameters()).device
+        device = next(network.parameters()).device
         out = np.empty((len(read), self.shape["classes"]), np.float32)
         order = np.argsort(_lengths(read), kind="stable")  # texts of one length want no padding
         with torch.inference_mode():
             for start in range(0, len(read), _AT_ONCE):
                 rows = order[start : start + _AT_ONCE]
                 batch = {name: column.to(device) for name, column in self.reader.batch(read, rows, None).items()}
-                out[rows] = self.network(batch).float().cpu().numpy()
+                out[rows] = network(batch).float().cpu().numpy()
         return out
 
     def shares(
@@ -164,14 +174,19 @@ class EncoderPart:
         """Write the network to a directory."""
         from safetensors.torch import save_file
 
-        state = {name: tensor.contiguous().cpu() for name, tensor in self.network.state_dict().items()}
+        state = {
+            f"{number}.{name}": tensor.contiguous().cpu()
+            for number, network in enumerate(self.networks)
+            for name, tensor in network.state_dict().items()
+        }
         if isinstance(self.reader, WordReader):
             np.save(directory / KEYS, self.reader.vocabulary.keys)
         else:
-            state = {name: tensor for name, tensor in state.items() if not name.startswith("encoder.")}
-            self.network.encoder.save_pretrained(str(directory / BASE), create_model_card=False)
+            state = {name: tensor for name, tensor in state.items() if not name.startswith("0.encoder.")}
+            self.networks[0].encoder.save_pretrained(str(directory / BASE), create_model_card=False)
         save_file(state, directory / WEIGHTS)
-        (directory / SHAPE).write_text(json.dumps(self.shape, indent=2, sort_keys=True) + "\n")
+        shape = {**self.shape, "networks": len(self.networks)}
+        (directory / SHAPE).write_text(json.dumps(shape, indent=2, sort_keys=True) + "\n")
 
     @classmethod
     def load(cls, directory: Path) -> EncoderPart:
@@ -186,17 +201,22 @@ class EncoderPart:
         reader: Reader
         if shape["kind"] == "words":
             vocabulary = WordGrams(np.load(directory / KEYS))
-            network: Any = WordNetwork(len(vocabulary), shape["classes"], **shape["network"])
+            made = [
+                WordNetwork(len(vocabulary), shape["classes"], **shape["network"]) for _ in range(shape["networks"])
+            ]
+            networks: list[Any] = made
             reader = WordReader(vocabulary, shape["most_words"])
-            network.load_state_dict(state)
         else:
             from sentence_transformers import SentenceTransformer
 
             encoder = SentenceTransformer(str(directory / BASE), local_files_only=True, device="cpu")
-            network, reader = HeadedEncoder(encoder, shape["classes"], 0.0), EncoderReader(encoder)
-            network.load_state_dict({**state, **{f"encoder.{k}": v for k, v in encoder.state_dict().items()}})
-        network.eval()
-        return cls(network, reader, shape)
+            networks, reader = [HeadedEncoder(encoder, shape["classes"], 0.0)], EncoderReader(encoder)
+            state |= {f"0.encoder.{name}": tensor for name, tensor in encoder.state_dict().items()}
+        for number, network in enumerate(networks):
+            own = f"{number}."
+            network.load_state_dict({k.removeprefix(own): v for k, v in state.items() if k.startswith(own)})
+            network.eval()
+        return cls(networks, reader, shape)
 
 
 def fit_encoder(
@@ -211,46 +231,56 @@ def fit_encoder(
 ) -> tuple[EncoderPart, Fit]:
     """Train an encoder on texts in normal form with their right classes, equally right each.
 
-    `valid`: titles, descriptions and right classes (int64 [n, most], -1: none) that decide which step is kept.
+    `valid`: titles, descriptions and right classes (int64 [n, most], -1: none) that decide which step is kept. Returns
+    the part and how its first network was trained.
     """
     import torch
 
-    from shelfwise.classification.measures import measures
     from shelfwise.classification.networks import soft_loss
     from shelfwise.training.loop import fit_batches
 
     torch.manual_seed(config.seed)
     part = _untrained(titles, descriptions, classes, config, run_dir)
-    if torch.cuda.is_available():
-        part.network.to("cuda")
     read, valid_read = part.reader.read(titles, descriptions), part.reader.read(*valid[:2])
+    fits = []
+    for number, network in enumerate(part.networks):
+        own = dataclasses.replace(config, seed=config.seed + number)
+        directory = run_dir / f"network-{number}"
+        directory.mkdir(parents=True, exist_ok=True)
+        if torch.cuda.is_available():
+            network.to("cuda")
 
-    def collate(indices: list[int]) -> Batch:
-        rows = np.asarray(indices) % len(labels)
-        chance = np.random.default_rng((config.seed, indices[0], indices[-1]))
-        return {**part.reader.batch(read, rows, chance), "targets": _targets([labels[row] for row in rows], classes)}
+        def collate(indices: list[int], seed: int = own.seed) -> Batch:
+            rows = np.asarray(indices) % len(labels)
+            chance = np.random.default_rng((seed, indices[0], indices[-1]))
+            targets = _targets([labels[row] for row in rows], classes)
+            return {**part.reader.batch(read, rows, chance), "targets": targets}
 
-    def loss(network: Any, batch: Batch) -> torch.Tensor:
-        targets = batch.pop("targets")
-        return soft_loss(network(batch), targets, config.smooth)
+        def loss(model: Any, batch: Batch) -> torch.Tensor:
+            targets = batch.pop("targets")
+            return soft_loss(model(batch), targets, config.smooth)
 
-    def validate() -> dict[str, float]:
-        return measures(part.scores_of(valid_read), valid[2])
+        def validate(model: Any = network) -> dict[str, float]:
+            return measures(part.scores_of(model, valid_read), valid[2])
 
-    fit = fit_batches(
-        part.network,
-        config,
-        len(labels),
-        run_dir,
-        report,
-        collate=collate,
-        loss=loss,
-        validate=validate if len(valid[0]) else None,
-        names=NAMES,
-        metric=METRIC,
-    )
-    part.network.to("cpu").eval()
-    return part, fit
+        if len(part.networks) > 1:
+            report({"event": "network", "message": f"network {number + 1} of {len(part.networks)}"})
+        fits.append(
+            fit_batches(
+                network,
+                own,
+                len(labels),
+                directory,
+                report,
+                collate=collate,
+                loss=loss,
+                validate=validate if len(valid[0]) else None,
+                names=NAMES,
+                metric=METRIC,
+            )
+        )
+        network.to("cpu").eval()
+    return part, fits[0]
 
 
 def _untrained(
@@ -264,7 +294,8 @@ def _untrained(
         network |= {"width": config.intermediate_size, "dropout": config.dropout}
         reader = WordReader(vocabulary, config.max_length, config.lost_words, config.lost_grams, config.blind)
         shape = {"kind": "words", "classes": classes, "network": network, "most_words": config.max_length}
-        return EncoderPart(WordNetwork(len(vocabulary), classes, **network), reader, shape)
+        made = [WordNetwork(len(vocabulary), classes, **network) for _ in range(config.networks)]
+        return EncoderPart(made, reader, shape)
     from shelfwise.matching.train import EncoderConfig
     from shelfwise.matching.training_data import TrainingRows
     from shelfwise.matching.training_models import build_model
@@ -275,7 +306,7 @@ def _untrained(
     rows = TrainingRows(_one_text(titles, descriptions), [], none, none)
     encoder = build_model(EncoderConfig(**shared), rows, run_dir)
     headed = HeadedEncoder(encoder, classes, config.dropout)
-    return EncoderPart(headed, EncoderReader(encoder), {"kind": "encoder", "classes": classes})
+    return EncoderPart([headed], EncoderReader(encoder), {"kind": "encoder", "classes": classes})
 
 
 def _one_text(titles: Sequence[str], descriptions: Sequence[str]) -> list[str]:

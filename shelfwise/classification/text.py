@@ -33,7 +33,7 @@ from shelfwise.training.curves import write_curve
 from shelfwise.training.process import Progress, Run, identity_of, prepare_environment, world_size
 from shelfwise.training.settings import Settings
 
-CODE_VERSION = "2"
+CODE_VERSION = "3"
 LIBRARIES = ("torch", "transformers", "sentence-transformers", "tokenizers")
 ABOUT, CONFIG, METRICS = "text.json", "text_config.json", "metrics.json"
 LINEAR, ENCODER, BLEND = "linear", "encoder", "blend"
@@ -76,6 +76,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "weight_decay": 0.05,
         "epochs": 12,
         "dropout": 0.3,
+        "networks": 3,
     },
     "static": {
         "vocab_size": 8000,
@@ -87,6 +88,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "weight_decay": 0.0,
         "epochs": 12,
         "dropout": 0.3,
+        "networks": 1,
     },
     "bert": {
         "vocab_size": 8000,
@@ -98,6 +100,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "weight_decay": 0.01,
         "epochs": 12,
         "dropout": 0.1,
+        "networks": 1,
     },
 }
 BASE_RATE, BASE_EPOCHS = 5e-5, 3  # for an encoder that was trained before
@@ -137,6 +140,8 @@ class TextConfig(Settings):
     blind: float = 0.1
     """Share of the listings with title and description that are learnt from without the title; as many without the
     description."""
+    networks: int = _OWN
+    """Networks that start differently and are asked together ('words')."""
     smooth: float = 0.1
     """Share of the encoder's target spread over all classes."""
     batch_size: int = _OWN
@@ -171,7 +176,17 @@ class TextConfig(Settings):
                 object.__setattr__(self, name, value)
         if architecture in ("words", "bert") and not self.base and self.hidden_size % self.heads:
             raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of heads {self.heads}")
-        least = {"batch_size": 2, "epochs": 1, "evaluations": 1, "layers": 1, "max_length": 1, "linear_epochs": 1}
+        if self.networks > 1 and architecture != "words":
+            raise ValueError(f"networks: only the architecture 'words' takes more than one, not {architecture!r}")
+        least = {
+            "networks": 1,
+            "batch_size": 2,
+            "epochs": 1,
+            "evaluations": 1,
+            "layers": 1,
+            "max_length": 1,
+            "linear_epochs": 1,
+        }
         for name, value in least.items():
             if architecture != "none" and getattr(self, name) < value:
                 raise ValueError(f"{name} must be at least {value}, not {getattr(self, name)}")

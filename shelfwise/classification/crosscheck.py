@@ -50,7 +50,7 @@ def cross_check(
         return out
     best = matches[(matches["rank"] == 1) & matches["product_id"].notna()].drop_duplicates("line_id")
     best = best.set_index("line_id")
-    known = lines["line_id"].isin(best.index).to_numpy()
+    known = lines["line_id"].isin(best.index).to_numpy(copy=True)
     known[known] = best.loc[lines.loc[known, "line_id"], "title"].to_numpy() == lines.loc[known, "title"].to_numpy()
     found = best.loc[lines.loc[known, "line_id"]]
     category = products.drop_duplicates("product_id").set_index("product_id")["category"]

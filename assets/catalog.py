@@ -115,6 +115,19 @@ def feedback(lake: Lake) -> Iterator[dg.MaterializeResult[pd.DataFrame] | dg.Ass
     )
 
 
+@dg.asset(key_prefix="raw", group_name="raw", owners=DATA_TEAM, kinds={"parquet"}, code_version="1")
+def category_feedback(lake: Lake) -> dg.MaterializeResult[pd.DataFrame]:
+    """Answers people gave to predicted categories, from the same inbox; empty until somebody answered. What is wrong
+    with a file is said by the check of `raw/feedback`.
+    """
+    with DomainClock() as clock:
+        inbox = read_inbox(lake.path / FOLDER)
+        answers = inbox.categories
+    metadata = {"files": inbox.files, **table_metadata(answers, clock)}
+    version = dg.DataVersion(content_id(sorted(answers["answer_id"])))
+    return dg.MaterializeResult(value=answers, metadata=metadata, data_version=version)
+
+
 @dg.asset(
     key_prefix="catalog",
     group_name="catalog",

@@ -8,6 +8,9 @@ import dagster as dg
 
 from shelfwise.contract.store import UploadStore
 
+# Of the built-in listings; drawing one takes about 3 ms.
+MOST_PICTURES = 2_000
+
 
 class DataDirectory(dg.ConfigurableResource):
     """A data directory by the data contract: a local path or an s3:// URL.
@@ -32,7 +35,13 @@ class DataDirectory(dg.ConfigurableResource):
 
         # Past mappings enough to prove 99 % of what is approved right; a distributor has them after a few vendors.
         n = self.synthetic_products
-        config = SyntheticConfig(n_products=n, n_mappings=3 * n, n_vendors=40, seed=self.synthetic_seed)
+        config = SyntheticConfig(
+            n_products=n,
+            n_mappings=3 * n,
+            n_vendors=40,
+            n_listing_images=min(n // 5, MOST_PICTURES),
+            seed=self.synthetic_seed,
+        )
         if holds(self.url, config):
             return False
         write(generate(config), Path(self.url), uploads_folder="vendor_files")

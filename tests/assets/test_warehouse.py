@@ -20,11 +20,19 @@ from resources.dbt_run import PARSED
 from resources.lake import Lake, TableIO
 from shelfwise.contract.tables import empty_frame
 from shelfwise.feedback import read_feedback
+from shelfwise.feedback.categories import category_frame
 from tests.s3 import point_at, remove
 
 MODELS = {
     "raw": ("category_mapping",),
-    "staging": ("stg_products", "stg_mappings", "stg_feedback", "stg_categories", "stg_listings"),
+    "staging": (
+        "stg_products",
+        "stg_mappings",
+        "stg_feedback",
+        "stg_categories",
+        "stg_listings",
+        "stg_category_feedback",
+    ),
     "marts": ("labelled_positives", "vendor_statistics", "labelled_listings"),
 }
 KEYS = {dg.AssetKey([schema, name]) for schema, names in MODELS.items() for name in names}
@@ -51,6 +59,7 @@ def _write_raw(root: Path, product_ids: list[str]) -> None:
     listings = empty_frame("listings")
     listings.loc[0] = ["l1", "Old phone", None, "All Electronics > Phones", None, None]
     listings.to_parquet(folder / "listings.parquet", index=False)
+    category_frame([]).to_parquet(folder / "category_feedback.parquet", index=False)
 
 
 def _materialize(root: Path, selection: dg.AssetSelection | None = None) -> dg.ExecuteInProcessResult:
@@ -130,9 +139,8 @@ def test_column_lineage_reaches_from_the_marts_to_the_raw_tables(materialized):
     assert "raw/category_mapping.merged_into" in lineage("staging", "stg_categories")["counts_as"]
     assert lineage("staging", "stg_listings")["seller_id"] == {"raw/listings.seller_id"}
     listed = lineage("marts", "labelled_listings")
-    assert {"staging/stg_listings.title", "staging/stg_products.title", "staging/stg_feedback.vendor_title"} == (
-        listed["title"]
-    )
+    said = {"staging/stg_feedback.vendor_title", "staging/stg_category_feedback.title"}
+    assert listed["title"] == {"staging/stg_listings.title", "staging/stg_products.title", *said}
 
 
 def test_dbt_tests_arrive_as_checks(run):
@@ -154,7 +162,8 @@ def test_specs_are_complete_and_tied_to_the_raw_assets():
         assert spec.description
         assert "select" not in spec.description
     dependencies = {dep.asset_key for spec in warehouse.specs for dep in spec.deps} - KEYS
-    assert dependencies == {dg.AssetKey(["raw", name]) for name in ("products", "mappings", "feedback", "listings")}
+    raw = ("products", "mappings", "feedback", "listings", "category_feedback")
+    assert dependencies == {dg.AssetKey(["raw", name]) for name in raw}
 
 
 def test_a_failing_test_publishes_nothing(run, tmp_path):

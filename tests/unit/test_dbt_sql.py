@@ -21,6 +21,7 @@ from shelfwise.classification.taxonomy import split_categories
 from shelfwise.contract.tables import empty_frame
 from shelfwise.duckdb_functions import register
 from shelfwise.feedback import contradictions, resolve
+from shelfwise.feedback.categories import category_frame
 from shelfwise.text import normalise
 
 PRODUCTS = pd.DataFrame(
@@ -112,6 +113,19 @@ LISTINGS = pd.DataFrame(
     columns=["listing_id", "title", "description", "category", "image", "seller_id"],
 )
 
+ANSWERS = pd.DataFrame(
+    [
+        # The latest answer to a text counts, whoever gave it for which vendor, and stands above its listing.
+        ("a1", "v1", "MAGAZINE", None, "Toys", _at(1)),
+        ("a2", "v2", "magazine ", " ", "Reading>Magazines | All Electronics > Phones", _at(2)),
+        ("a3", "v2", "Magazine", None, None, _at(3)),
+        # The same title with a description is another text.
+        ("a4", "v2", "Magazine", "about phones", "Reading > Magazines", _at(1)),
+        ("a5", "v2", "none of those", None, None, _at(1)),
+    ],
+    columns=["answer_id", "vendor_id", "title", "description", "category", "answered_at"],
+).assign(answered_by="ann")
+
 REJECTED = "rejected_product_ids"
 TABLES = [
     "raw.category_mapping",
@@ -120,6 +134,7 @@ TABLES = [
     "staging.stg_feedback",
     "staging.stg_categories",
     "staging.stg_listings",
+    "staging.stg_category_feedback",
     "marts.labelled_positives",
     "marts.vendor_statistics",
     "marts.labelled_listings",
@@ -132,12 +147,14 @@ def _write_lake(
     mappings: pd.DataFrame,
     feedback: pd.DataFrame,
     listings: pd.DataFrame | None = None,
+    answers: pd.DataFrame | None = None,
 ) -> None:
     folder = root / "tables" / "raw"
     folder.mkdir(parents=True)
     listings = empty_frame("listings") if listings is None else listings
-    raw = {"products": products, "mappings": mappings, "feedback": feedback, "listings": listings}
-    for name, frame in raw.items():
+    answers = category_frame([]) if answers is None else answers
+    raw = {"products": products, "mappings": mappings, "feedback": feedback}
+    for name, frame in {**raw, "listings": listings, "category_feedback": answers}.items():
         frame.to_parquet(folder / f"{name}.parquet", index=False)
 
 
@@ -159,7 +176,7 @@ def _dbt(
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     root = tmp_path_factory.mktemp("lake")
-    _write_lake(root, PRODUCTS, MAPPINGS, FEEDBACK, LISTINGS)
+    _write_lake(root, PRODUCTS, MAPPINGS, FEEDBACK, LISTINGS, ANSWERS)
     code, tables, statuses = _dbt(root, "build")
     assert code == 0, statuses
     assert sorted(tables) == sorted(TABLES)
@@ -302,6 +319,7 @@ def test_categories_are_merged_with_what_lies_below_them(built):
         ("Drinks > Wine > Red", "Drinks > Wine > Red", False, 2, 1),
         ("Drinks > Wine > White", "Drinks > Wine > White", False, 0, 1),
         ("Electronics > Phones", "Electronics > Phones", False, 4, 0),
+        ("Reading > Magazines", "Reading > Magazines", False, 0, 0),
         ("Toys", "Toys", False, 1, 0),
     ]
     mapping = check_mapping(PROJECT_DIR / "seeds" / "category_mapping.csv")
@@ -328,7 +346,7 @@ def test_repeated_listings_are_dropped_and_share_a_group(built):
     listings = built[0]["marts.labelled_listings"]
     listed = listings[listings["source"] == "listing"].set_index("listing_id")
     assert listed.index.tolist() == ["l2", "l3", "l5", "l6", "l7", "l8", "l9", "l91"]
-    assert listed["n_rows"].tolist() == [2, 1, 1, 1, 1, 1, 1, 1]
+    assert listed["n_rows"].tolist() == [2, 1, 1, 1, 1, 2, 1, 1], "an answer of the same words counts too"
     assert listed.loc[["l2", "l3", "l5"], "group_id"].nunique() == 1
     assert listed["group_id"].nunique() == 6
     python = group_ids(listings["title"], listings["description"], listings["listing_id"])
@@ -337,8 +355,23 @@ def test_repeated_listings_are_dropped_and_share_a_group(built):
 
 def test_an_answer_is_a_title_of_its_products_category_where_listings_know_that(built):
     listings = built[0]["marts.labelled_listings"]
-    answers = listings[listings["source"] == "feedback"]
+    answers = listings[listings["listing_id"].str.startswith("feedback-")]
     assert _rows(answers, "title", "category", "seller_id") == [("TORN", "Drinks > Wine > Red", "v5")]
+
+
+def test_what_a_person_said_of_a_text_stands_above_its_listing(built):
+    tables = built[0]
+    answers = tables["staging.stg_category_feedback"]
+    assert _rows(answers, "answer_id", "n_answers") == [("a2", 2), ("a4", 1)]
+    both = ["Reading > Magazines", "Electronics > Phones"]
+    assert [list(one) for one in answers["categories"]] == [both, both[:1]]
+    listings = tables["marts.labelled_listings"].set_index("listing_id")
+    assert list(listings.loc["l8", "categories"]) == both
+    assert listings.loc["l8", ["category", "category_root", "source"]].tolist() == [both[0], "Reading", "listing"]
+    assert "answer-a2" not in listings.index, "the listing says the same now"
+    assert listings.loc["answer-a4", ["description", "category", "source"]].tolist() == [
+        "about phones", "Reading > Magazines", "feedback",
+    ]  # fmt: skip
 
 
 def test_without_listings_the_products_stand_in(tmp_path):
@@ -379,15 +412,13 @@ def test_empty_tables_stay_empty(tmp_path):
     products = PRODUCTS[["product_id", "title"]].assign(
         brand=None, category=None, description=None, price=None, size=None, image=None
     )
-    mappings, feedback, listings = (
-        pd.DataFrame(columns=frame.columns, dtype=object) for frame in (MAPPINGS, FEEDBACK, LISTINGS)
-    )
-    _write_lake(tmp_path, products, mappings, feedback, listings)
+    raw = (MAPPINGS, FEEDBACK, LISTINGS, ANSWERS)
+    _write_lake(tmp_path, products, *(pd.DataFrame(columns=frame.columns, dtype=object) for frame in raw))
     code, tables, statuses = _dbt(tmp_path, "build")
     assert code == 0, statuses
     counts = {name: len(table) for name, table in tables.items()}
     assert counts.pop("raw.category_mapping") > 0
-    assert counts == dict(zip(TABLES[1:], (7, 0, 0, 0, 0, 0, 0, 0), strict=True))
+    assert counts == dict(zip(TABLES[1:], (7, 0, 0, 0, 0, 0, 0, 0, 0), strict=True))
     assert tables["marts.labelled_positives"]["product_id"].dtype == tables["staging.stg_products"]["title"].dtype
 
 

@@ -37,8 +37,20 @@ products as (
     where not exists (select 1 from listings)
 ),
 
--- A line that a person tied to a product is a title of that product's category, where listings know that category.
+-- What people said about a category, and about a product, whose category it is, where listings know that category.
 answers as (
+    select
+        'answer-' || answer_id as listing_id,
+        title,
+        description,
+        normalised_title,
+        concat_ws(chr(10), title, description) as text,
+        categories,
+        cast(null as varchar) as image,
+        vendor_id as seller_id,
+        'feedback' as source
+    from {{ ref('stg_category_feedback') }}
+    union all
     select
         'feedback-' || md5(feedback.vendor_id || chr(31) || feedback.normalised_title) as listing_id,
         feedback.vendor_title as title,
@@ -70,16 +82,18 @@ labelled as (
 grouped as (
     select
         *,
-        -- Listings whose title and description say the same; one that says nothing is like no other.
-        md5(
-            normalised_title || chr(31) || normalise_title(coalesce(description, ''))
-            || case
-                when normalised_title = '' and normalise_title(coalesce(description, '')) = ''
-                    then chr(31) || listing_id
-                else ''
-            end
-        ) as group_id
+        {{ text_group('normalised_title', 'description', 'listing_id') }} as group_id
     from labelled
+),
+
+-- What a person said of a text stands above what sellers say of it.
+corrected as (
+    select
+        grouped.* exclude (categories),
+        coalesce(feedback.categories, grouped.categories) as categories
+    from grouped
+    left join {{ ref('stg_category_feedback') }} as feedback
+        on grouped.group_id = feedback.group_id
 ),
 
 -- Of listings that say the same under the same categories one is kept, and beside it those with another picture.
@@ -92,7 +106,7 @@ ranked as (
         ) as standing,
         count(*) over (partition by group_id, categories, image) as n_rows,
         bool_or(image is not null) over (partition by group_id, categories) as is_pictured
-    from grouped
+    from corrected
 )
 
 select

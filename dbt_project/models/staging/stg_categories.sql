@@ -3,12 +3,23 @@ with listed as (
     from {{ source('raw', 'listings') }}
 ),
 
+answered as (
+    select unnest({{ categories_in('category') }}) as path
+    from {{ source('raw', 'category_feedback') }}
+),
+
 used as (
     select
         {{ category_path('path') }} as category,
         1 as listing,
         0 as product
     from listed
+    union all
+    select
+        {{ category_path('path') }} as category,
+        0 as listing,
+        0 as product
+    from answered
     union all
     select
         category,

@@ -9,32 +9,8 @@ with listings as (
     from {{ source('raw', 'listings') }}
 ),
 
--- One row for each right category of a listing, in the order of its cell.
-labels as (
-    select
-        listing_id,
-        unnest(given) as path,
-        generate_subscripts(given, 1) as place
-    from listings
-),
-
-merged as (
-    select
-        labels.listing_id,
-        categories.counts_as,
-        min(labels.place) as place
-    from labels
-    inner join {{ ref('stg_categories') }} as categories
-        on {{ category_path('labels.path') }} = categories.category
-    group by labels.listing_id, categories.counts_as
-),
-
 labelled as (
-    select
-        listing_id,
-        list(counts_as order by place) as categories
-    from merged
-    group by listing_id
+    {{ merged_categories('listings', 'listing_id', 'given') }}
 )
 
 select

@@ -6,6 +6,7 @@ import pandas as pd
 from assets.common import CATALOG_TEAM, float_metadata, picture, table, table_metadata
 from assets.uploads import upload_files
 from resources.lake import Lake
+from resources.monitoring import MonitoringConfig
 from resources.registry import CATEGORY_ENSEMBLE, ModelRegistry
 from shelfwise.timing import DomainClock
 
@@ -28,6 +29,7 @@ def upload_categories(
     context: dg.AssetExecutionContext,
     upload_lines: pd.DataFrame,
     registry: ModelRegistry,
+    monitoring: MonitoringConfig,
     lake: Lake,
 ) -> dg.MaterializeResult[pd.DataFrame]:
     """The five most probable categories of each line of one upload, whether the first is assigned, suggested or asked
@@ -46,7 +48,7 @@ def upload_categories(
     with DomainClock() as clock:
         model = CategoryModel.load(lake.fetch(champion.artifact))
         products = as_classes(lake.last_table(PRODUCTS), lake.last_table(CATEGORIES))
-        found = classify_lines(model, upload_lines, matches, products, champion.label)
+        found = classify_lines(model, upload_lines, matches, products, champion.label, monitoring.audit_share)
         best = found[found["rank"] == 1]
         png = decisions_picture(best["probability"], best["decision"], "Categories of this file")
     shares = best["decision"].value_counts(normalize=True)
@@ -60,6 +62,7 @@ def upload_categories(
         "compared_with_matches": "none were made" if matches is None else int(best["match_product_id"].notna().sum()),
         **float_metadata({f"{name}_share": shares.get(name, 0.0) for name in ("assign", "suggest", "ask")}),
         "lines": len(best),
+        "audited": int(best["audited"].sum()),
         "examples": table(best[shown].head(20), width=300),
         **table_metadata(found, clock),
     }

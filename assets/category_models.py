@@ -196,7 +196,9 @@ def category_ensemble(
     if not parts:
         return missing("neither the text nor the image classifier has a champion yet")
     valid, pictures = of_part(labelled_listings, listing_parts, "valid"), _pictures(listing_pictures, lake)
-    clock, told = DomainClock(), {}
+    if valid.empty or (judge.TEXT not in parts and pictures is None):
+        return missing("there is nothing to weigh the champions on: no listings are held out, or none has a picture")
+    clock = DomainClock()
 
     def write(directory: Path) -> None:
         with clock:
@@ -221,7 +223,6 @@ def category_ensemble(
         "assigns": about["assigns"],
         "made_now": made,
         "location": dg.MetadataValue.path(location),
-        **told,
         **clock_metadata(clock),
     }
     value = {"id": model_id, "location": location, "modalities": sorted(parts), "lineage": lineage}

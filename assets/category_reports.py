@@ -28,12 +28,8 @@ def category_metadata(result: "Evaluation", value: dict[str, Any], pictures: "Pi
     drawn = pictures_of(result, {"current champion": champion} if champion else None)
     return {
         **{name: picture(png, name.replace("_", " ")) for name, png in drawn.items()},
-        **(
-            {"pictures": picture(_looked_at(result, pictures), "pictures and what they were taken for")}
-            if pictures
-            else {}
-        ),
-        "levels": table(result.levels),
+        **({"seen": picture(_looked_at(result, pictures), "what pictures were taken for")} if pictures else {}),
+        "by_level": table(result.levels),
         "slices": table(result.slices, 60),
         "confused": table(result.confusion, 30, width=200),
         "examples": table(result.examples, 40, width=300),

@@ -110,7 +110,7 @@ def listing_parts(
             listings = listings.assign(image_key=picture_keys(listings, pictures))
         parts = deal(listings, seed=classification.split_seed, former=former)
         dealt = with_parts(listings, parts)
-    counts = dealt.groupby(["split", "source"]).size().rename("listings").reset_index()
+    counts = dealt.value_counts(["split", "source"]).rename("listings").sort_index().reset_index()
     metadata = {
         **float_metadata({f"{part}_listings": float(n) for part, n in dealt["split"].value_counts().items()}),
         "counts": table(counts),
@@ -153,7 +153,7 @@ def suspicious_labels(
 
     with DomainClock() as clock:
         labels, sellers, numbers = review(labelled_listings, seed=classification.split_seed)
-    pairs = labels.groupby(["category", "suggested"]).size().sort_values(ascending=False)
+    pairs = labels.value_counts(["category", "suggested"])
     metadata = {
         **float_metadata(dict(numbers)),
         "most_suspicious": table(labels, 50, width=200),
@@ -167,7 +167,7 @@ def suspicious_labels(
         passed=share <= SUSPICIOUS_SHARE,
         check_name=LABELS_CHECK.name,
         severity=dg.AssetCheckSeverity.WARN,
-        description=f"{len(labels):,} of {numbers['judged']:,.0f} listings ({share:.1%}) probably are of another category",
+        description=f"{len(labels):,} of {numbers['judged']:,.0f} categories ({share:.1%}) are probably wrong",
         metadata={"first": table(labels, 20, width=200)},
     )
     yield dg.AssetCheckResult(

@@ -69,12 +69,12 @@ def following(*keys: dg.AssetKey) -> dg.AutomationCondition:
 
 
 def following_any(*keys: dg.AssetKey, needs: Sequence[dg.AssetKey] = ()) -> dg.AutomationCondition:
-    """As `following`, but of what is followed, and of all else it is made from, only `needs` has to be there."""
+    """As `following`, but of what is followed, and of all else the asset is made from, only `needs` has to be there.
+
+    For what is followed without a gate: a check that failed is no reason to do without the others.
+    """
     anything_missing = dg.AutomationCondition.any_deps_missing()
-    condition = dg.AutomationCondition.eager().without(~anything_missing)
-    condition = (condition & dg.AutomationCondition.all_deps_blocking_checks_passed()).allow(
-        dg.AssetSelection.assets(*keys)
-    )
+    condition = dg.AutomationCondition.eager().without(~anything_missing).allow(dg.AssetSelection.assets(*keys))
     return condition & ~anything_missing.allow(dg.AssetSelection.assets(*needs)) if needs else condition
 
 

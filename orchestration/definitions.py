@@ -17,16 +17,19 @@ from orchestration.jobs import (
     rematch_review,
     take_feedback,
     train_and_promote,
+    train_classifiers,
 )
 from orchestration.schedules import build_schedules
 from orchestration.settings import Settings, load_settings
 from resources.build import build_resources
+from resources.registry import CATEGORY_ENSEMBLE
 from sensors.failures import build_failures_sensor
 from sensors.feedback import build_feedback_sensor
 from sensors.rematch import build_rematch_sensor
-from sensors.retrain import build_retrain_sensor
+from sensors.retrain import CLASSIFIERS_SENSOR, build_retrain_sensor
 from sensors.uploads import build_uploads_sensor
 from shelfwise import alerts
+from shelfwise.monitoring.signals import CATEGORIES
 
 # A step costs the import of what it uses. The fork server pays for that once per run, and every step starts as a fork
 # of it. The definitions themselves stay light: the web server and the daemon load no more than they need.
@@ -57,6 +60,9 @@ def _sensors(settings: Settings) -> list[dg.SensorDefinition]:
         ),
         build_feedback_sensor(take_feedback, settings.feedback_interval_seconds),
         build_retrain_sensor(train_and_promote, 60, settings.retrain_min_days),
+        build_retrain_sensor(
+            train_classifiers, 60, settings.retrain_min_days, CLASSIFIERS_SENSOR, CATEGORY_ENSEMBLE, CATEGORIES
+        ),
         build_rematch_sensor(rematch_review, follow_champion, INDEX_MAKERS),
         build_failures_sensor(partial(alerts.targets, settings.alert_webhook, settings.alert_email, settings.smtp)),
         dg.AutomationConditionSensorDefinition(

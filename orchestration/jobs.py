@@ -123,7 +123,7 @@ take_feedback = dg.define_asset_job(
     selection=_assets("raw/feedback")
     | ((_assets("raw/feedback").downstream() & dg.AssetSelection.groups("staging", "marts")) - LISTINGS)
     | INDEX
-    | _assets("monitoring/live_quality"),
+    | _assets("raw/category_feedback", "monitoring/live_quality", "monitoring/category_quality"),
     description="Take new answers from the inbox: live quality, labelled lines, names and the champion's index.",
     tags={"dagster/max_runtime": HOUR},
 )

@@ -13,20 +13,29 @@ from resources.lake import Lake
 from resources.registry import TITLE_MATCHER, ModelRegistry
 from shelfwise import clock
 from shelfwise.monitoring.retrain import decide_retrain
-from shelfwise.monitoring.signals import KINDS, Signal, read_signals
+from shelfwise.monitoring.signals import FOLDER, KINDS, Signal, read_signals
 
-RETRAIN_SENSOR = "retrain_sensor"
+RETRAIN_SENSOR, CLASSIFIERS_SENSOR = "retrain_sensor", "retrain_classifiers_sensor"
 CAUSE_TAG, SIGNALS_TAG, REQUESTED_TAG = "shelfwise/cause", "shelfwise/signals", "shelfwise/requested_at"
 CHAMPION_TAG = "shelfwise/champion"
 
 
-def build_retrain_sensor(job: Any, interval: int, min_days: float) -> dg.SensorDefinition:
+def build_retrain_sensor(
+    job: Any,
+    interval: int,
+    min_days: float,
+    name: str = RETRAIN_SENSOR,
+    model: str = TITLE_MATCHER,
+    folder: str = FOLDER,
+) -> dg.SensorDefinition:
     """Build the sensor that starts `job` (resolved or not yet) when accuracy fell, inputs drifted or training stopped:
     once per cause, and at most every `min_days` days.
+
+    `model`: the registered model that `job` trains; `folder`: where signals about it are raised.
     """
 
     @dg.sensor(
-        name=RETRAIN_SENSOR,
+        name=name,
         job=job,
         minimum_interval_seconds=interval,
         default_status=dg.DefaultSensorStatus.RUNNING,
@@ -35,12 +44,12 @@ def build_retrain_sensor(job: Any, interval: int, min_days: float) -> dg.SensorD
     )
     def retrain_sensor(context: dg.SensorEvaluationContext, lake: Lake, registry: ModelRegistry) -> dg.SensorResult:
         problems: list[str] = []
-        signals = read_signals(lake.path, problems)
-        champion = registry.open().alias(TITLE_MATCHER)
+        signals = read_signals(lake.path, problems, folder)
+        champion = registry.open().alias(model)
         now = clock.now()
         decision = decide_retrain(
             signals,
-            requested_before(context.instance),
+            requested_before(context.instance, job.name),
             now,
             min_days,
             champion.label if champion else None,
@@ -69,10 +78,10 @@ def request(signals: tuple[Signal, ...], now: datetime) -> dg.RunRequest:
     return dg.RunRequest(run_key=f"retrain:{first.id}", tags=tags)
 
 
-def requested_before(instance: dg.DagsterInstance) -> dict[str, datetime]:
-    """When each signal was first requested, by the tags of the runs there are; whatever became of them."""
+def requested_before(instance: dg.DagsterInstance, job: str | None = None) -> dict[str, datetime]:
+    """When each signal was first requested, by the tags of a job's runs; whatever became of them."""
     requested: dict[str, datetime] = {}
-    for record in instance.get_run_records(filters=dg.RunsFilter(tags={CAUSE_TAG: list(KINDS)})):
+    for record in instance.get_run_records(filters=dg.RunsFilter(job_name=job, tags={CAUSE_TAG: list(KINDS)})):
         tags = record.dagster_run.tags
         at = _time(tags.get(REQUESTED_TAG)) or record.create_timestamp
         for name in filter(None, tags.get(SIGNALS_TAG, "").split(",")):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pandas as pd
 
 from shelfwise.classification.crosscheck import cross_check
-from shelfwise.classification.decide import decide
+from shelfwise.classification.decide import ASSIGN, decide
 from shelfwise.classification.model import CategoryModel
 from shelfwise.feedback import category_prediction_ids
+from shelfwise.matching.decisions import audited
 
 LINE = ("line_id", "row", "vendor_id", "file", "title", "description")
 COLUMNS = {
@@ -27,6 +28,7 @@ COLUMNS = {
     "match_category": "str",
     "match_probability": "float64",
     "contradiction": "bool",
+    "audited": "bool",
     "champion_version": "str",
     "prediction_id": "str",
 }
@@ -56,12 +58,14 @@ def classify_lines(
     matches: pd.DataFrame | None,
     products: pd.DataFrame | None,
     champion_version: str,
+    audit_share: float = 0.0,
 ) -> pd.DataFrame:
     """Return the five most probable categories of each line, a row each (columns `COLUMNS`): probability, decision (of
     the line, repeated), which words spoke for the first, and whether its match contradicts it (see `crosscheck`).
 
     `lines`: rows of uploads/upload_lines. `matches`: of uploads/upload_matches, None where there are none. `products`:
-    product_id, category.
+    product_id, category. `audit_share`: of the lines whose category is assigned, those that a person sees all the same;
+    the same lines whose matches are audited.
     """
     if lines.empty:
         return nothing()
@@ -75,6 +79,7 @@ def classify_lines(
     own = lines.reindex(columns=list(LINE)).join(checked)
     ranked = ranked.rename(columns={"row": "line"})
     rows = ranked.merge(own, left_on="line", right_index=True, how="left").assign(champion_version=champion_version)
+    rows["audited"] = audited(rows, audit_share) & (rows["decision"] == ASSIGN)
     rows["prediction_id"] = category_prediction_ids(rows)
     rows.loc[rows["rank"] > 1, "explanation"] = None
     return rows.sort_values(["line", "rank"])[list(COLUMNS)].reset_index(drop=True).astype(COLUMNS)

@@ -19,7 +19,7 @@ from shelfwise.artifacts import asked_anew, atomic_create_json, content_id
 
 ACCURACY, DRIFT, FRESHNESS = "accuracy", "drift", "freshness"
 KINDS = (ACCURACY, DRIFT, FRESHNESS)
-FOLDER = "signals"
+FOLDER, CATEGORIES = "signals", "category_signals"  # about the matcher, about what says categories
 
 
 class SignalError(ValueError):
@@ -54,9 +54,9 @@ class Signal:
         )
 
 
-def raise_signal(root: UPath | Path | str, signal: Signal) -> bool:
-    """Write a signal below the lake's root; return False where its cause was raised before (nothing changes then)."""
-    path = UPath(root) / FOLDER / f"{signal.id}.json"
+def raise_signal(root: UPath | Path | str, signal: Signal, folder: str = FOLDER) -> bool:
+    """Write a signal into a folder of the lake; return False where its cause was raised before: nothing changes then."""
+    path = UPath(root) / folder / f"{signal.id}.json"
     if asked_anew(path).exists():
         return False
     try:
@@ -66,13 +66,13 @@ def raise_signal(root: UPath | Path | str, signal: Signal) -> bool:
     return True
 
 
-def read_signals(root: UPath | Path | str, problems: list[str] | None = None) -> list[Signal]:
-    """Return all signals below the lake's root, in order of time.
+def read_signals(root: UPath | Path | str, problems: list[str] | None = None, folder: str = FOLDER) -> list[Signal]:
+    """Return all signals in a folder of the lake, in order of time.
 
     A file that is no signal is told of in `problems`; without such a list it raises SignalError.
     """
-    folder, found = asked_anew(UPath(root) / FOLDER), []
-    for path, data in _files(folder):
+    found = []
+    for path, data in _files(asked_anew(UPath(root) / folder)):
         try:
             raw = json.loads(data)
             at = datetime.fromisoformat(raw.pop("at"))

@@ -13,24 +13,37 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetC
 
 from assets.uploads import upload_files
 from orchestration.automation import (
+    CATEGORIES,
+    CATEGORY_CHAMPION,
     CHAMPION,
     CHAMPION_EVALUATION,
     DRIFT,
+    ENSEMBLE,
+    ENSEMBLE_EVALUATION,
     EVALUATION,
     FOLLOWS,
     FRESH,
+    IMAGE_CHAMPION,
+    IMAGE_EVALUATION,
     INDEX,
+    LINES,
     MATCHES,
     QUEUE,
     REFERENCE,
+    TEXT_CHAMPION,
+    TEXT_EVALUATION,
 )
 from orchestration.definitions import AUTOMATION, build_definitions
 from orchestration.settings import Settings
 
 DEFINITIONS = build_definitions(Settings())
 GATE = dg.AssetCheckKey(EVALUATION, "better_than_champion")
-LINES = dg.AssetKey(["uploads", "upload_lines"])
+GATES = {
+    TEXT_EVALUATION: "text_champion", IMAGE_EVALUATION: "image_champion", ENSEMBLE_EVALUATION: "category_champion",
+}  # fmt: skip
+TOGETHER = {("category_ensemble", None), ("ensemble_evaluation", None), ("category_champion", None)}
 GOOD, BAD = "acme/good.csv", "acme/bad.csv"
+FOLLOWED = {("review_queue", None), ("upload_drift", GOOD), ("upload_categories", GOOD)}
 
 
 class Conditions:
@@ -64,13 +77,13 @@ class Conditions:
         self.made(LINES, key)
         self.made(MATCHES, key)
 
-    def gate(self, passed: bool) -> None:
+    def gate(self, passed: bool, evaluation: dg.AssetKey = EVALUATION, name: str = GATE.name) -> None:
         """An evaluation and what the gate says to it."""
-        self.made(EVALUATION)
-        records = self.instance.fetch_materializations(EVALUATION, limit=1).records
+        self.made(evaluation)
+        records = self.instance.fetch_materializations(evaluation, limit=1).records
         said = dg.AssetCheckEvaluation(
-            asset_key=EVALUATION,
-            check_name=GATE.name,
+            asset_key=evaluation,
+            check_name=name,
             passed=passed,
             metadata={},
             blocking=True,
@@ -93,6 +106,12 @@ def conditions(instance: dg.DagsterInstance) -> Conditions:
     made.made(CHAMPION)
     made.made(INDEX)
     made.made(REFERENCE)
+    for evaluation, name in GATES.items():
+        made.gate(True, evaluation, f"better_than_{name}")
+    for key in (TEXT_CHAMPION, IMAGE_CHAMPION, ENSEMBLE):
+        made.made(key)
+    made.gate(True, ENSEMBLE_EVALUATION, f"better_than_{GATES[ENSEMBLE_EVALUATION]}")
+    made.made(CATEGORY_CHAMPION)
     while made.tick():
         pass
     return made
@@ -103,7 +122,7 @@ def conditions(instance: dg.DagsterInstance) -> Conditions:
 
 def test_a_matched_upload_is_followed_by_the_queue_and_its_own_drift_once(conditions: Conditions) -> None:
     conditions.upload(GOOD)
-    expected = {("review_queue", None), ("upload_drift", GOOD)}
+    expected = {("review_queue", None), ("upload_drift", GOOD), ("upload_categories", GOOD)}
     assert [conditions.tick(), conditions.tick(), conditions.tick()] == [expected, set(), set()]
     conditions.upload(GOOD)
     assert [conditions.tick(), conditions.tick()] == [expected, set()]
@@ -112,7 +131,8 @@ def test_a_matched_upload_is_followed_by_the_queue_and_its_own_drift_once(condit
 def test_uploads_of_one_moment_are_one_request_of_the_queue(conditions: Conditions) -> None:
     conditions.upload(GOOD)
     conditions.upload("zeta/more.csv")
-    expected = {("review_queue", None), ("upload_drift", GOOD), ("upload_drift", "zeta/more.csv")}
+    expected = {("review_queue", None)}
+    expected |= {(name, key) for name in ("upload_drift", "upload_categories") for key in (GOOD, "zeta/more.csv")}
     assert [conditions.tick(), conditions.tick()] == [expected, set()]
 
 
@@ -124,7 +144,7 @@ def test_an_upload_that_was_never_matched_freezes_nothing(conditions: Conditions
         conditions.instance.add_dynamic_partitions("upload_files", [f"acme/bad{number}.csv"])
         assert conditions.tick() == set(), "a new partition alone is no reason"
         conditions.upload(GOOD)
-        assert conditions.tick() == {("review_queue", None), ("upload_drift", GOOD)}
+        assert conditions.tick() == FOLLOWED
 
 
 def test_an_upload_that_failed_freezes_nothing(conditions: Conditions) -> None:
@@ -136,7 +156,7 @@ def test_an_upload_that_failed_freezes_nothing(conditions: Conditions) -> None:
     assert not run.success
     assert conditions.tick() == set()
     conditions.upload(GOOD)
-    assert conditions.tick() == {("review_queue", None), ("upload_drift", GOOD)}
+    assert conditions.tick() == FOLLOWED
 
 
 def test_the_plain_condition_would_freeze_which_is_why_it_is_not_used(
@@ -147,7 +167,7 @@ def test_the_plain_condition_would_freeze_which_is_why_it_is_not_used(
     plain = Conditions(conditions.instance, inspect.unwrap(build_definitions)(Settings()))
     plain.tick()
     plain.upload(GOOD)
-    assert plain.tick() == {("upload_drift", GOOD)}, "and no queue"
+    assert plain.tick() == FOLLOWED - {("review_queue", None)}, "and no queue"
 
 
 # New champion -> catalog index and what uploads are compared with
@@ -212,19 +232,83 @@ def test_a_new_champion_compares_no_upload_of_the_past_anew(conditions: Conditio
     assert asked == {("catalog_index", None), ("drift_reference", None)}
 
 
+# A classifier's champion -> the ensemble, its evaluation and, behind its gate, the category champion
+
+
+@pytest.mark.parametrize("champion", [TEXT_CHAMPION, IMAGE_CHAMPION])
+def test_a_new_champion_of_either_modality_is_followed_by_the_ensemble_once(
+    conditions: Conditions, champion: dg.AssetKey
+) -> None:
+    conditions.made(champion)
+    assert [conditions.tick(), conditions.tick()] == [TOGETHER, set()], "in one run, one after the other"
+
+
+def test_a_modality_that_was_never_promoted_keeps_no_ensemble_back(instance: dg.DagsterInstance) -> None:
+    conditions = Conditions(instance)
+    for key in conditions.graph.toposorted_asset_keys:
+        group = conditions.graph.get(key).group_name
+        if conditions.graph.get(key).is_materializable and group in ("raw", "staging", "marts"):
+            conditions.made(key)
+    for name in ("listing_pictures", "listing_parts", "text_classifier", "image_classifier"):
+        conditions.made(dg.AssetKey(["classification", name]))
+    conditions.gate(False, IMAGE_EVALUATION, "better_than_image_champion")
+    conditions.tick()
+    conditions.gate(True, TEXT_EVALUATION, "better_than_text_champion")
+    asked = conditions.tick() | conditions.tick()
+    assert {("text_champion", None), ("category_ensemble", None), ("ensemble_evaluation", None)} <= asked
+    conditions.gate(True, ENSEMBLE_EVALUATION, "better_than_category_champion")
+    asked |= conditions.tick()
+    assert ("category_champion", None) in asked
+    assert ("image_champion", None) not in asked
+
+
+@pytest.mark.parametrize("evaluation", list(GATES))
+def test_a_classifier_that_its_gate_refuses_is_followed_by_nothing(
+    conditions: Conditions, evaluation: dg.AssetKey
+) -> None:
+    conditions.gate(False, evaluation, f"better_than_{GATES[evaluation]}")
+    assert [conditions.tick(), conditions.tick()] == [set(), set()]
+    conditions.gate(True, evaluation, f"better_than_{GATES[evaluation]}")
+    assert (GATES[evaluation], None) in conditions.tick()
+
+
+# Lines and matches of an upload -> its categories
+
+
+def test_categories_follow_the_lines_where_the_matching_failed(conditions: Conditions) -> None:
+    conditions.instance.add_dynamic_partitions("upload_files", ["acme/odd.csv"])
+    assert conditions.tick() == set(), "a new partition alone is no reason"
+    conditions.made(LINES, "acme/odd.csv")
+    assert [conditions.tick(), conditions.tick()] == [{("upload_categories", "acme/odd.csv")}, set()]
+    conditions.made(MATCHES, "acme/odd.csv")
+    asked = conditions.tick()
+    assert ("upload_categories", "acme/odd.csv") in asked, "now there are matches to compare with"
+    assert conditions.tick() == set()
+
+
+def test_a_new_category_champion_classifies_no_upload_of_the_past_anew(conditions: Conditions) -> None:
+    conditions.upload(GOOD)
+    conditions.tick()
+    conditions.made(CATEGORY_CHAMPION)
+    assert [conditions.tick(), conditions.tick()] == [set(), set()]
+
+
 # What is declared
 
 
 def test_every_key_that_follows_exists_and_no_other_has_a_condition() -> None:
     graph = DEFINITIONS.resolve_asset_graph()
     conditioned = {key for key in graph.get_all_asset_keys() if graph.get(key).automation_condition is not None}
-    assert conditioned == set(FOLLOWS) == {CHAMPION, INDEX, QUEUE, REFERENCE, DRIFT}
+    matching = {CHAMPION, INDEX, QUEUE, REFERENCE, DRIFT}
+    classification = {TEXT_CHAMPION, IMAGE_CHAMPION, ENSEMBLE, ENSEMBLE_EVALUATION, CATEGORY_CHAMPION, CATEGORIES}
+    assert conditioned == set(FOLLOWS) == matching | classification
 
 
 def test_silence_is_noticed_after_a_cycle_and_a_week() -> None:
     graph = DEFINITIONS.resolve_asset_graph()
     fresh = {key: graph.get(key).freshness_policy for key in graph.get_all_asset_keys()}
-    assert {key for key, policy in fresh.items() if policy} == set(FRESH) == {EVALUATION, CHAMPION, CHAMPION_EVALUATION}
+    wanted = {EVALUATION, CHAMPION, CHAMPION_EVALUATION, TEXT_EVALUATION, CATEGORY_CHAMPION}
+    assert {key for key, policy in fresh.items() if policy} == set(FRESH) == wanted
     policy = fresh[EVALUATION]
     assert isinstance(policy, dg.FreshnessPolicy)
     windows = policy.warn_window.to_timedelta(), policy.fail_window.to_timedelta()

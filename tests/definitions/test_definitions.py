@@ -56,6 +56,18 @@ def test_a_training_job_reaches_the_champion_and_nothing_that_belongs_to_an_uplo
     assert wanted | {"matching/catalog_index", "monitoring/drift_reference"} <= keys
     assert not any(key.startswith("uploads/") for key in keys)
     assert not {"monitoring/live_quality", "monitoring/champion_evaluation", "monitoring/upload_drift"} & keys
+    assert not any(key.startswith("classification/") for key in keys)
+    assert not {"raw/listings", "marts/labelled_listings"} & keys, "what only the classifiers read"
+
+
+def test_the_classifiers_job_reaches_the_category_champion_and_nothing_of_the_matcher():
+    keys = keys_of("train_classifiers")
+    wanted = {"raw/listings", "raw/products", "marts/labelled_listings", "classification/suspicious_labels"}
+    champions = {f"classification/{name}_champion" for name in ("text", "image", "category")}
+    assert wanted | champions | {"classification/text_evaluation"} <= keys
+    assert not any(key.startswith(("matching/", "uploads/", "monitoring/")) for key in keys)
+    assert keys_of("build_everything") == keys | keys_of("train_and_promote")
+    assert keys_of("classify_upload") == {"uploads/upload_categories"}
 
 
 def test_only_the_fine_tune_begins_with_the_champions_encoder():
@@ -72,7 +84,8 @@ def test_answers_are_taken_without_reading_the_data_directory_and_without_traini
     keys = keys_of("take_feedback")
     assert keys == {
         "raw/feedback", "staging/stg_feedback", "marts/labelled_positives", "marts/vendor_statistics",
-        "matching/product_names", "matching/catalog_index", "monitoring/live_quality",
+        "matching/product_names", "matching/catalog_index", "monitoring/live_quality", "raw/category_feedback",
+        "monitoring/category_quality",
     }  # fmt: skip
 
 
@@ -89,11 +102,14 @@ def test_everything_that_can_tick_is_wired_and_on_where_it_should_be():
     repository = build_definitions(Settings()).get_repository_def()
     sensors = {sensor.name: sensor.default_status for sensor in repository.sensor_defs}
     assert set(sensors) == {
-        "uploads_sensor", "feedback_sensor", "retrain_sensor", "rematch_sensor", "failures_sensor", "automation",
+        "uploads_sensor", "feedback_sensor", "retrain_sensor", "retrain_classifiers_sensor", "rematch_sensor",
+        "failures_sensor", "automation",
     }  # fmt: skip
     assert set(sensors.values()) == {dg.DefaultSensorStatus.RUNNING}
     assert [target.job_name for target in repository.get_sensor_def("feedback_sensor").targets] == ["take_feedback"]
     assert [target.job_name for target in repository.get_sensor_def("retrain_sensor").targets] == ["train_and_promote"]
+    classifiers = repository.get_sensor_def("retrain_classifiers_sensor")
+    assert [target.job_name for target in classifiers.targets] == ["train_classifiers"]
 
 
 def test_following_the_catalog_reaches_the_champions_index_and_trains_nothing():

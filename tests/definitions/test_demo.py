@@ -1,6 +1,6 @@
 """What the demo prints at its end."""
 
-from orchestration.demo import _decisions
+from orchestration.demo import _categories, _decisions
 
 SAID = {"policy": "guaranteed", "thresholds": "approve at 0.9 or above", "promised": "at least 99.1% right"}
 
@@ -14,3 +14,16 @@ def test_decisions_say_what_is_promised_and_what_was_measured():
 
 def test_a_matcher_that_approves_nothing_has_a_summary_too():
     assert "nothing was approved" in _decisions({**SAID, "approved_coverage": 0.0})
+
+
+def test_categories_say_what_either_classifier_reaches_and_why_they_are_combined_so():
+    measured = {f"{name}{one}": 0.8 for name in ("", "text_") for one in ("top1", "top5", "top1_low", "top1_high")}
+    lines = _categories(measured, {"why": "only text is there: nothing is combined", "assigns": "nothing is assigned"})
+    assert [line.split()[0] for line in lines] == ["Categories", "together", "title", "combined", "sure"]
+    assert "picture" not in "".join(lines), "what was not measured is not told"
+
+
+def test_without_categories_the_demo_says_why():
+    assert _categories({"skipped": "there are no labelled listings"}, {}) == [
+        "Categories   none: there are no labelled listings"
+    ]

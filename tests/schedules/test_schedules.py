@@ -56,7 +56,7 @@ def leave_run(
 ) -> None:
     run = instance.create_run_for_job(_train, tags=request.tags, status=dg.DagsterRunStatus.STARTED)
     if measured:
-        event = dg.AssetMaterialization(schedules.EVALUATED)
+        event = dg.AssetMaterialization(schedules.EVALUATED["train_and_promote"])
         instance.report_dagster_event(
             dg.DagsterEvent(
                 event_type_value=dg.DagsterEventType.ASSET_MATERIALIZATION.value,
@@ -136,6 +136,16 @@ def test_what_the_gate_refused_counts_and_what_was_cut_short_does_not(instance: 
     assert following.tags["shelfwise/cycle"] == "2026-02-02"
     leave_run(instance, following, dg.DagsterRunStatus.STARTED)
     assert "is running" in evaluate(retrain, instance, monday(5)).skip_message
+
+
+def test_matcher_and_classifiers_have_cycles_of_their_own(instance: dg.DagsterInstance) -> None:
+    retrain, classifiers = schedule("retrain_every_four_weeks"), schedule("classifiers_every_four_weeks")
+    assert (retrain.cron_schedule, classifiers.cron_schedule) == ("0 6 * * 1", "0 8 * * 1")
+    (request,) = evaluate(retrain, instance, monday(0)).run_requests
+    leave_run(instance, request, dg.DagsterRunStatus.SUCCESS, measured=True)
+    assert evaluate(retrain, instance, monday(1)).run_requests == []
+    (own,) = evaluate(classifiers, instance, monday(1)).run_requests
+    assert own.tags["shelfwise/cycle"] == request.tags["shelfwise/cycle"], "its own was never trained for"
 
 
 def test_a_late_tick_decides_for_its_own_time(instance: dg.DagsterInstance) -> None:

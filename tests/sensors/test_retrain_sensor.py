@@ -10,8 +10,14 @@ import pytest
 
 from resources.lake import Lake
 from resources.registry import ModelRegistry
-from sensors.retrain import RETRAIN_SENSOR, build_retrain_sensor, decode_noticed, requested_before
-from shelfwise.monitoring.signals import Signal, raise_signal
+from sensors.retrain import (
+    CLASSIFIERS_SENSOR,
+    RETRAIN_SENSOR,
+    build_retrain_sensor,
+    decode_noticed,
+    requested_before,
+)
+from shelfwise.monitoring.signals import CATEGORIES, Signal, raise_signal
 
 START = datetime(2026, 2, 2, 6, tzinfo=UTC)
 LABEL = "v1-aaaa0000"
@@ -151,3 +157,22 @@ def test_a_damaged_signal_is_named_and_the_others_count(lake: Path, instance: dg
     assert "broken.json is not a signal" in said(tick(lake, instance))
     noticed(lake)
     assert len(tick(lake, instance).run_requests or []) == 1
+
+
+def test_signals_about_categories_train_the_classifiers_and_nothing_else(
+    lake: Path, instance: dg.DagsterInstance
+) -> None:
+    @dg.job
+    def classifying() -> None:
+        pass
+
+    sensor = build_retrain_sensor(classifying, 60, 7, CLASSIFIERS_SENSOR, "category_ensemble", CATEGORIES)
+    resources = {"lake": Lake(root=str(lake)), "registry": ModelRegistry(root=str(lake))}
+    noticed(lake)
+    start(instance, tick(lake, instance))
+    raise_signal(lake, Signal.of("accuracy", "categories", "they fell", "v1-cccc0000"), CATEGORIES)
+    assert "has had one" in said(tick(lake, instance)), "the matcher's sensor does not see it"
+    with dg.build_sensor_context(instance=instance, resources=resources) as context:
+        result = sensor(context)
+    assert isinstance(result, dg.SensorResult)
+    assert len(result.run_requests or []) == 1, "the matcher's retrain a moment ago is no reason to wait"

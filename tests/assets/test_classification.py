@@ -1,0 +1,388 @@
+"""The classification assets one by one, in this process: trained once, each modality promoted by itself, then together;
+and the categories of an upload.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import operator
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+import pytest
+
+from assets import categories, category_models, classification
+from assets.uploads import upload_files
+from resources.classification import ClassificationConfig
+from resources.lake import Lake, ReferenceIO, TableIO
+from resources.monitoring import MonitoringConfig
+from resources.registry import CATEGORY_ENSEMBLE, IMAGE_CLASSIFIER, TEXT_CLASSIFIER, ModelRegistry
+from resources.source import DataDirectory
+from resources.trainer import InProcessTrainer
+from shelfwise.registry import PREVIOUS, Registry
+from tests.assets.classification_samples import draw_all, listings
+
+OUTSIDE = [dg.AssetSpec(["marts", "labelled_listings"]), dg.AssetSpec(["raw", "data_directory"])]
+MADE = (
+    "listing_pictures", "listing_parts", "suspicious_labels", "text_classifier", "image_classifier", "text_evaluation",
+    "image_evaluation", "text_champion", "image_champion", "category_ensemble", "ensemble_evaluation",
+    "category_champion",
+)  # fmt: skip
+GATES = [category_models.better_text, category_models.better_image, category_models.better_together]
+ASSETS: dict[str, Any] = {name: getattr(classification, name, None) or getattr(category_models, name) for name in MADE}
+GRAPH: list[Any] = [*OUTSIDE, *ASSETS.values(), *GATES]
+UPLOAD = "acme/lines.csv"
+TINY = {
+    "widths": [8, 16], "depths": [1, 1], "side": 24, "growing": [], "epochs": 8, "evaluations": 2, "batch_size": 16,
+    "averaging": 0.9, "mixing": 0.0, "recolouring": 0.3,
+}  # fmt: skip
+SMALL = {
+    "picture_side": 32,
+    "text_config": json.dumps({"architecture": "none"}),
+    "image_config": json.dumps(TINY),
+    "assign_precision": 0.8,
+}
+POOR = json.dumps({"architecture": "none", "linear_epochs": 1, "linear_rate": 0.001})
+
+
+@dataclass(frozen=True)
+class World:
+    """A data directory and a lake that holds labelled listings."""
+
+    data: Path
+    lake: Path
+
+    def label(self, frame: pd.DataFrame) -> None:
+        self.write("marts/labelled_listings", frame)
+
+    def write(self, name: str, frame: pd.DataFrame) -> None:
+        path = self.lake / "tables" / f"{name}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        frame.to_parquet(path, index=False)
+
+    def value(self, name: str) -> dict[str, Any]:
+        return json.loads((self.lake / "tables" / "classification" / f"{name}.json").read_text())
+
+    @property
+    def registry(self) -> Registry:
+        return Registry(self.lake / "registry")
+
+
+def run(world: World, *names: str, graph: list[Any] | None = None, **more: Any) -> dg.ExecuteInProcessResult:
+    root = str(world.lake)
+    resources = {
+        "io_manager": TableIO(root=root),
+        "reference_io": ReferenceIO(root=root),
+        "lake": Lake(root=root),
+        "registry": ModelRegistry(root=root),
+        "classification": ClassificationConfig(**{**SMALL, **more}),
+        "trainer": InProcessTrainer(),
+        "source": DataDirectory(url=str(world.data)),
+    }
+    chosen = functools.reduce(operator.or_, [dg.AssetSelection.assets(ASSETS[name]) for name in names or MADE])
+    return dg.materialize(graph or GRAPH, selection=chosen, resources=resources, raise_on_error=False)
+
+
+def metadata_of(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, Any]:
+    (event,) = [e for e in result.get_asset_materialization_events() if e.asset_key.path[-1] == asset]
+    return {name: getattr(value, "value", value) for name, value in event.materialization.metadata.items()}
+
+
+def checks_of(result: dg.ExecuteInProcessResult) -> dict[str, dg.AssetCheckEvaluation]:
+    return {check.check_name: check for check in result.get_asset_check_evaluations()}
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, dict[str, dict[str, Any]]]:
+    """Everything made once, from listings and their pictures to the category champion."""
+    base = tmp_path_factory.mktemp("categories")
+    world = World(base / "data", base / "lake")
+    frame = listings()
+    draw_all(world.data, frame)
+    world.label(frame)
+    result = run(world)
+    assert result.success, [str(e.event_specific_data) for e in result.all_events if e.is_failure]
+    return world, {name: metadata_of(result, name) for name in MADE} | {
+        "checks": {name: check.passed for name, check in checks_of(result).items()}
+    }
+
+
+@pytest.fixture
+def trained(made_once: tuple[World, Any], tmp_path: Path) -> World:
+    """A copy that a test may change; artifacts are shared and never change."""
+    shutil.copytree(made_once[0].lake, tmp_path / "lake", ignore=shutil.ignore_patterns("artifacts"))
+    (tmp_path / "lake" / "artifacts").symlink_to(made_once[0].lake / "artifacts")
+    return World(made_once[0].data, tmp_path / "lake")
+
+
+# --- From listings to a category champion ------------------------------------------------------------------------
+
+
+def test_everything_is_made_measured_and_promoted(made_once: tuple[World, dict[str, Any]]) -> None:
+    world, told = made_once
+    assert told["checks"] == {
+        "better_than_text_champion": True, "better_than_image_champion": True, "better_than_category_champion": True,
+        "plausible_categories": True, "plausible_sellers": True,
+    }  # fmt: skip
+    text, image, both = (told[f"{kind}_evaluation"] for kind in ("text", "image", "ensemble"))
+    assert text["top1"] > max(0.75, text["majority_top1"])
+    assert image["top1"] > max(0.2, image["majority_top1"])
+    assert both["top1"] >= max(both["text_top1"], both["image_top1"]) - 0.005
+    for name in ("accuracy", "confusion", "calibration", "precision_coverage"):
+        for one in (text, image, both):
+            assert "data:image/png;base64," in one[name], name
+    for one in (image, both):
+        assert "data:image/png;base64," in one["seen"], "pictures with what they were taken for"
+    assert "seen" not in text
+    assert "linear model on n-grams" in text["baselines"]
+    assert "5 nearest pictures by pixels" in image["baselines"]
+    parts = pd.read_parquet(world.lake / "tables/classification/listing_parts.parquet")
+    assert told["listing_parts"]["dagster/row_count"] == len(parts) == 400
+
+
+def test_broken_pictures_are_listed_and_stop_nothing(made_once: tuple[World, dict[str, Any]]) -> None:
+    told = made_once[1]["listing_pictures"]
+    assert (told["pictures"], told["broken"]) == (348, 2)
+    assert told["listings_without_picture"] == 50
+    assert "an empty file" in told["problems"]
+    assert "L00001" in told["problems"]
+
+
+def test_the_ensemble_weighs_by_registered_accuracy_and_says_why(made_once: tuple[World, dict[str, Any]]) -> None:
+    world, told = made_once
+    text, image = (world.registry.champion(name) for name in (TEXT_CLASSIFIER, IMAGE_CLASSIFIER))
+    ensemble, champion = told["category_ensemble"], world.registry.champion(CATEGORY_ENSEMBLE)
+    assert (ensemble["text_weight"], ensemble["image_weight"]) == (text.metrics["top1"], image.metrics["top1"])
+    assert ensemble["why"].startswith(ensemble["combined_by"])
+    assert champion.lineage["text_version"] == text.label == told["text_champion"]["version"]
+    assert champion.lineage["image_version"] == image.label == told["image_champion"]["version"]
+    for part, version in (("text", text), ("image", image)):
+        for file in Path(version.artifact).iterdir():
+            copied = Path(champion.artifact) / part / file.name
+            assert file.name == "manifest.json" or copied.read_bytes() == file.read_bytes()
+
+
+def test_the_same_listings_and_settings_aremade_once_once_and_their_champions_stay(trained: World) -> None:
+    before = {name: trained.registry.champion(name) for name in (TEXT_CLASSIFIER, IMAGE_CLASSIFIER, CATEGORY_ENSEMBLE)}
+    result = run(trained)
+    assert result.success
+    for name in ("text_classifier", "image_classifier"):
+        assert metadata_of(result, name)["trained_now"] is False, name
+    for name in ("listing_pictures", "category_ensemble"):
+        assert metadata_of(result, name)["made_now"] is False, name
+    assert "it stays" in metadata_of(result, "text_champion")["decision"]
+    assert {name: trained.registry.champion(name) for name in before} == before
+
+
+def test_an_ensemble_answers_like_its_parts_where_one_of_them_is_silent(made_once: tuple[World, Any]) -> None:
+    from shelfwise.classification.model import CategoryModel
+    from shelfwise.classification.pictures import Pictures
+
+    world = made_once[0]
+    model = CategoryModel.load(world.registry.champion(CATEGORY_ENSEMBLE).artifact)
+    pictures = Pictures.load(world.value("listing_pictures")["location"])
+    frame = listings(16)
+    blank = frame.assign(title=None, description=None)
+    both, cases = model.answer(frame, pictures)
+    assert set(cases) == {"text", "both"}, "two pictures are broken and two were never there"
+    text, _ = model.parts(frame, pictures)
+    assert (model.probabilities(frame).argmax(1) == text.argmax(1)).all()
+    alone, cases = model.answer(blank, pictures)
+    has = pictures.rows_of(frame["listing_id"]) >= 0
+    assert cases.tolist() == ["image" if one else "none" for one in has]
+    _, image = model.parts(blank, pictures)
+    assert (alone[has].argmax(1) == image[has].argmax(1)).all()
+    for p in (both, alone, model.probabilities(blank)):
+        assert p.sum(axis=1) == pytest.approx(1, abs=1e-4)
+
+
+# --- What is missing, and what is refused -------------------------------------------------------------------------
+
+
+def test_without_pictures_the_image_assets_say_so_and_text_goes_on_alone(tmp_path: Path) -> None:
+    world = World(tmp_path / "data", tmp_path / "lake")
+    world.data.mkdir()
+    world.label(listings())
+    result = run(world)
+    assert result.success
+    for name in ("listing_pictures", "image_classifier", "image_evaluation", "image_champion"):
+        assert "no listing has a picture" in metadata_of(result, name)["skipped"], name
+    assert all(check.passed for check in checks_of(result).values())
+    assert metadata_of(result, "category_ensemble")["why"] == "only text is there: nothing is combined"
+    assert "image_version" not in world.registry.champion(CATEGORY_ENSEMBLE).lineage
+
+
+@pytest.mark.parametrize(("count", "why"), [(0, "there are no labelled listings"), (30, "and 50 are needed")])
+def test_without_listings_enough_everything_says_so_and_nothing_fails(tmp_path: Path, count: int, why: str) -> None:
+    world = World(tmp_path / "data", tmp_path / "lake")
+    world.data.mkdir()
+    world.label(listings(30).head(count))
+    result = run(world)
+    assert result.success
+    for name in ("text_classifier", "text_evaluation", "text_champion"):
+        assert why in metadata_of(result, name)["skipped"], name
+    for name in ("category_ensemble", "category_champion"):
+        assert "neither the text nor the image classifier" in metadata_of(result, name)["skipped"]
+    assert not (world.lake / "registry").exists()
+
+
+def test_each_modality_is_promoted_by_itself(tmp_path: Path) -> None:
+    """The text gate refuses: pictures are promoted all the same, and the ensemble is made of them when asked again."""
+    world = World(tmp_path / "data", tmp_path / "lake")
+    frame = listings(240)
+    draw_all(world.data, frame)
+    world.label(frame)
+    result = run(world, text_floor=1.0)
+    assert not result.success
+    assert {name: check.passed for name, check in checks_of(result).items() if "better" in name} == {
+        "better_than_text_champion": False,
+        "better_than_image_champion": True,
+    }
+    registry = world.registry
+    assert registry.alias(TEXT_CLASSIFIER) is None
+    assert [event["action"] for event in registry.history(TEXT_CLASSIFIER)] == ["refused"]
+    assert registry.champion(IMAGE_CLASSIFIER)
+    again = run(world, "category_ensemble", "ensemble_evaluation", "category_champion")
+    assert again.success
+    assert metadata_of(again, "category_ensemble")["combined_by"] == "image"
+
+
+def test_another_candidate_is_compared_listing_by_listing_and_a_worse_one_refused(trained: World) -> None:
+    champion = trained.registry.champion(TEXT_CLASSIFIER)
+    result = run(trained, "text_classifier", "text_evaluation", "text_champion", text_config=POOR)
+    assert not result.success
+    value = trained.value("text_evaluation")
+    assert (value["champion_version"], value["same"]) == (champion.label, False)
+    assert value["compared"]["seen_by_champion"] == 0, "parts are kept, so what is held out was never trained on"
+    assert value["paired"]["top1"]["lines"] == value["about"]["lines"] == 80
+    told = metadata_of(result, "text_evaluation")
+    assert told["champion_top1"] == champion.metrics["top1"]
+    assert "data:image/png;base64," in told["paired_picture"]
+    check = checks_of(result)["better_than_text_champion"]
+    assert (check.passed, check.blocking) == (False, True)
+    assert "listings" in check.description
+    assert trained.registry.champion(TEXT_CLASSIFIER) == champion
+
+
+def test_a_champion_that_cannot_be_read_any_more_is_said_to_be_and_can_be_replaced(trained: World) -> None:
+    registry = trained.registry
+    broken = registry.register(TEXT_CLASSIFIER, str(trained.lake / "gone"), "gone0000", {"top1": 0.9}, {})
+    registry.promote(broken)
+    result = run(trained, "text_evaluation", "text_champion")
+    assert result.success
+    assert "no artifact" in metadata_of(result, "text_evaluation")["champion_unusable"]
+    assert registry.champion(TEXT_CLASSIFIER).version == 1
+    assert registry.alias(TEXT_CLASSIFIER, PREVIOUS) == broken
+
+
+def test_wrong_labels_are_listed_and_none_is_dropped(tmp_path: Path) -> None:
+    world = World(tmp_path / "data", tmp_path / "lake")
+    world.data.mkdir()
+    frame = listings(400)
+    wrong = frame.index[frame["category"] == "Pets"][:12]
+    frame.loc[wrong, "category"] = "Drinks > Wine"
+    frame.loc[wrong, "categories"] = pd.Series([["Drinks > Wine"]] * len(wrong), index=wrong)
+    world.label(frame)
+    result = run(world, "listing_pictures", "listing_parts", "suspicious_labels", "text_classifier")
+    check = checks_of(result)["plausible_categories"]
+    assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
+    found = pd.read_parquet(world.lake / "tables/classification/suspicious_labels.parquet")
+    planted = set(frame.loc[wrong, "listing_id"])
+    assert len(planted & set(found["listing_id"])) >= 6
+    assert set(found[found["listing_id"].isin(planted)]["suggested"]) == {"Pets"}
+    assert metadata_of(result, "text_classifier")["listings"] == 400, "they are trained on until somebody decides"
+
+
+# --- Uploads ------------------------------------------------------------------------------------------------------
+
+
+def upload(world: World, matches: pd.DataFrame | None = None) -> tuple[pd.DataFrame, dict[str, Any]]:
+    lines = pd.DataFrame(
+        {
+            "line_id": ["a", "b", "c"],
+            "row": [2, 3, 4],
+            "vendor_id": "acme",
+            "file": "lines.csv",
+            "title": ["premium merlot 500ml", "classic lamp new", "zzz"],
+            "description": ["a very good riesling", None, None],
+        }
+    )
+    for name, frame in (("upload_lines", lines), ("upload_matches", matches)):
+        if frame is not None:
+            world.write(f"uploads/{name}/{UPLOAD}", frame)
+    outside = [
+        dg.AssetSpec(["uploads", name], partitions_def=upload_files) for name in ("upload_lines", "upload_matches")
+    ]
+    root = str(world.lake)
+    resources = {
+        "io_manager": TableIO(root=root), "lake": Lake(root=root), "registry": ModelRegistry(root=root),
+        "monitoring": MonitoringConfig(audit_share=1.0),
+    }  # fmt: skip
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions("upload_files", [UPLOAD])
+        result = dg.materialize(
+            [*outside, categories.upload_categories], selection=[categories.upload_categories], partition_key=UPLOAD,
+            instance=instance, resources=resources,
+        )  # fmt: skip
+    found = pd.read_parquet(world.lake / f"tables/uploads/upload_categories/{UPLOAD}.parquet")
+    return found, metadata_of(result, "upload_categories")
+
+
+def matches_of(products: dict[str, str | None], decision: str = "approved") -> pd.DataFrame:
+    titles = {"a": "premium merlot 500ml", "b": "classic lamp new", "c": "zzz"}
+    rows = [(line, titles[line], 1, product, decision if product else "no_match") for line, product in products.items()]
+    return pd.DataFrame(rows, columns=["line_id", "title", "rank", "product_id", "decision"])
+
+
+@pytest.fixture
+def shelved(trained: World) -> World:
+    """With a catalog: one product under the category of wines as the vendor of the catalog calls them, one of pets."""
+    trained.write("staging/stg_products", pd.DataFrame({"product_id": ["w", "p"], "category": ["Vino", "Pets"]}))
+    merged = pd.DataFrame({"category": ["Vino", "Pets"], "counts_as": ["Drinks > Wine", "Pets"]})
+    trained.write("staging/stg_categories", merged)
+    return trained
+
+
+def test_an_upload_gets_five_categories_a_decision_and_the_words_that_spoke_for_it(shelved: World) -> None:
+    found, told = upload(shelved)
+    champion = shelved.registry.champion(CATEGORY_ENSEMBLE)
+    assert set(found["champion_version"]) == {champion.label} == {told["champion_version"]}
+    assert found.groupby("line_id")["rank"].apply(list).to_dict() == {line: [1, 2, 3, 4, 5] for line in "abc"}
+    assert (found.groupby("line_id")["probability"].apply(lambda p: p.is_monotonic_decreasing)).all()
+    best = found[found["rank"] == 1].set_index("line_id")
+    assert best["category"].loc[["a", "b"]].tolist() == ["Drinks > Wine", "Home > Lamps"]
+    assert best["decision"].loc[["a", "b"]].tolist() == ["assign", "assign"]
+    assert best["decision"]["c"] == "ask", "nothing is known of it"
+    assert "'merlot' +" in best["explanation"]["a"]
+    assert found[found["rank"] > 1]["explanation"].isna().all()
+    assert told["compared_with_matches"] == "none were made"
+    assert told["lines"] == 3
+    assert best["audited"].to_dict() == {"a": True, "b": True, "c": False}, "of what is assigned, as the share says"
+    assert not found["contradiction"].any()
+    assert found.groupby("line_id")["prediction_id"].nunique().eq(1).all()
+
+
+def test_a_match_under_another_category_is_flagged_where_both_are_sure(shelved: World) -> None:
+    found, told = upload(shelved, matches_of({"a": "p", "b": None, "c": "p"}))
+    best = found[found["rank"] == 1].set_index("line_id")
+    assert best["contradiction"].to_dict() == {"a": True, "b": False, "c": False}, "of c the category is not sure"
+    assert best["match_category"]["a"] == "Pets"
+    assert best["match_probability"]["a"] < 0.05
+    assert (told["contradictions"], told["compared_with_matches"]) == (1, 2)
+    assert "premium merlot" in told["contradicting"]
+    agreeing, _ = upload(shelved, matches_of({"a": "w"}))
+    assert not agreeing["contradiction"].any(), "the catalog's name for wine is merged into ours"
+    assert agreeing[agreeing["line_id"] == "a"]["match_probability"].iloc[0] > 0.5
+    doubted, _ = upload(shelved, matches_of({"a": "p"}, decision="review"))
+    assert not doubted["contradiction"].any()
+
+
+def test_without_a_category_champion_an_upload_has_no_categories_and_does_not_fail(tmp_path: Path) -> None:
+    found, told = upload(World(tmp_path / "data", tmp_path / "lake"))
+    assert found.empty
+    assert "there is no category champion yet" in told["skipped"]

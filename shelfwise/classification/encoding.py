@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from shelfwise.classification import calibration
+from shelfwise.classification.leaving_out import falls
 from shelfwise.classification.measures import measures
 from shelfwise.classification.word_grams import WordGrams, WordIds, spans
 from shelfwise.training.process import Progress, prepare_environment
@@ -31,7 +32,6 @@ METRIC = "top1"
 NAMES = ("top1", "top5", "likelihood")
 LABELS = {"top1": "top-1", "top5": "top-5"}
 _AT_ONCE = 512  # texts in one batch of use
-_EXPLAINED = 48  # words of a listing that are left out one by one, to see what they did
 
 
 class Reader(Protocol):
@@ -150,25 +150,8 @@ class EncoderPart:
     def shares(
         self, titles: Sequence[str], descriptions: Sequence[str], chosen: np.ndarray
     ) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Return by how much the logarithm of the probability of `chosen` falls without each word of the title and of
-        the description; zeros for words beyond the first of a long listing.
-        """
-        split = [(title.split(), text.split()) for title, text in zip(titles, descriptions, strict=True)]
-        without: list[tuple[str, str]] = [(" ".join(title), " ".join(text)) for title, text in split]
-        places: list[tuple[int, int, int]] = []
-        for i, words in enumerate(split):
-            left = [(field, number) for field in (0, 1) for number in range(len(words[field]))][:_EXPLAINED]
-            for field, number in left:
-                kept = [" ".join(words[0]), " ".join(words[1])]
-                kept[field] = " ".join(words[field][:number] + words[field][number + 1 :])
-                without.append((kept[0], kept[1]))
-                places.append((i, field, number))
-        scores = self.scores([title for title, _ in without], [text for _, text in without])
-        log_p = scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)
-        out = [(np.zeros(len(title)), np.zeros(len(text))) for title, text in split]
-        for at, (i, field, number) in enumerate(places, len(split)):
-            out[i][field][number] = log_p[i, chosen[i]] - log_p[at, chosen[i]]
-        return out
+        """Return by how much the logarithm of the probability of `chosen` falls without each word."""
+        return falls(self.scores, titles, descriptions, chosen)
 
     def save(self, directory: Path) -> None:
         """Write the network to a directory."""

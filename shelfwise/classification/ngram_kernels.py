@@ -273,3 +273,30 @@ def scores(features, values, starts, weights, bias):  # pragma: no cover - compi
             for c in range(classes):
                 z[c] += row_weights[c] * value
     return out
+
+
+@njit(nogil=True, cache=True, fastmath=True)
+def votes(
+    features, values, starts, list_starts, list_rows, list_values, label_starts, labels, power, classes
+):  # pragma: no cover - compiled
+    """Return float32 [n, classes]: what all remembered rows say of each row, each for its own classes in equal shares
+    and with the weight of its similarity to the power `power`.
+
+    The remembered rows that hold feature f are list_rows[list_starts[f]:list_starts[f + 1]], `list_values` what f adds
+    to the similarity there. Row i of the others holds features[starts[i]:starts[i + 1]] with `values`.
+    """
+    remembered = len(label_starts) - 1
+    out = np.zeros((len(starts) - 1, classes), np.float32)
+    near = np.zeros(remembered, np.float32)
+    for row in range(len(starts) - 1):
+        near[:] = 0.0
+        for at in range(starts[row], starts[row + 1]):
+            feature, value = features[at], values[at]
+            for place in range(list_starts[feature], list_starts[feature + 1]):
+                near[list_rows[place]] += value * list_values[place]
+        for other in range(remembered):
+            if near[other] > np.float32(0.1):
+                weight = near[other] ** power / (label_starts[other + 1] - label_starts[other])
+                for place in range(label_starts[other], label_starts[other + 1]):
+                    out[row, labels[place]] += weight
+    return out

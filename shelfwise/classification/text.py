@@ -4,10 +4,10 @@
     p = model.probabilities(["Spiced rum 70cl"], None)      # float32 [1, len(model.classes)]
     model.explain(["Spiced rum 70cl"], None, p.argmax(1))   # ["'rum' +5.1, 'spiced' +2.0"]
 
-Two parts read a listing: a linear model on n-grams (`ngrams`) and an encoder with a classification head (`encoding`).
-Training keeps the one that is better on the validation listings, or their blend where that is better than both, and
-says so in `metrics.json`. Either works without a title or without a description; a listing without a known word gets
-the shares of the categories among the training listings.
+Three parts read a listing: a linear model on n-grams (`ngrams`), the most similar training listings (`neighbours`) and
+an encoder with a classification head (`encoding`). Training keeps the one that is best on the validation listings, or
+their blend where that is as good or better, and says so in `metrics.json`. Each works without a title or without a
+description; a listing without a known word gets the shares of the categories among the training listings.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from shelfwise.artifacts import atomic_write_json
 from shelfwise.classification import calibration, encoding
 from shelfwise.classification.confidence import Confidence
 from shelfwise.classification.measures import measures
+from shelfwise.classification.neighbours import Neighbours
 from shelfwise.classification.ngrams import NgramClassifier, NgramConfig
 from shelfwise.classification.taxonomy import Taxonomy
 from shelfwise.text import normalise
@@ -33,12 +34,12 @@ from shelfwise.training.curves import write_curve
 from shelfwise.training.process import Progress, Run, identity_of, prepare_environment, world_size
 from shelfwise.training.settings import Settings
 
-CODE_VERSION = "3"
+CODE_VERSION = "4"
 LIBRARIES = ("torch", "transformers", "sentence-transformers", "tokenizers")
 ABOUT, CONFIG, METRICS = "text.json", "text_config.json", "metrics.json"
-LINEAR, ENCODER, BLEND = "linear", "encoder", "blend"
+LINEAR, NEIGHBOURS, ENCODER, BLEND = "linear", "neighbours", "encoder", "blend"
 
-_SHARES = tuple(round(0.05 * twentieth, 2) for twentieth in range(2, 19))  # of the encoder in a blend
+_LEAST_WEIGHT = 0.02  # of a part in a blend; with less it is left out
 _WORDS_TOLD = 4
 _TOLD_FROM = 0.05  # what adds less to the logarithm of a probability is not told
 
@@ -117,7 +118,7 @@ class TextConfig(Settings):
 
     architecture: str = "auto"
     """The encoder: 'words' (n-gram vectors of words, read by a transformer), 'static' or 'bert' as the matching has
-    them, 'none' for the linear model alone. 'auto': 'words', or what the `base` is."""
+    them, 'none' for the linear model and the neighbours alone. 'auto': 'words', or what the `base` is."""
     base: str | None = None
     """Hugging Face id or local path of a sentence encoder to fine-tune; None trains from scratch."""
     linear_epochs: int = 8
@@ -269,7 +270,9 @@ class TextClassifier:
         """Read what `save` wrote. Raises FileNotFoundError where the directory holds no text classifier."""
         path = Path(directory)
         about = json.loads((path / ABOUT).read_text(encoding="utf-8"))
-        parts: dict[str, Part] = {name: _load_part(name, path) for name in about["weights"]}
+        parts: dict[str, Part] = {}
+        for name in sorted(about["weights"], key=lambda name: name != LINEAR):
+            parts[name] = _load_part(name, path, parts.get(LINEAR))
         return cls(about["classes"], parts, about["weights"], Confidence(**about["confidence"]), about["prior"])
 
 
@@ -306,9 +309,10 @@ def train_text(
     counts = f"{len(train.titles)} listings of {len(taxonomy)} categories, {len(valid.titles)} to validate"
     run.report({"event": "start", "message": f"text classifier: {counts}"})
     truths = train.truths(taxonomy)
-    parts: dict[str, Part] = {
-        LINEAR: NgramClassifier.fit(train.titles, train.descriptions, truths, len(taxonomy), config.linear())
-    }
+    prior = _prior(truths, len(taxonomy))
+    linear = NgramClassifier.fit(train.titles, train.descriptions, truths, len(taxonomy), config.linear())
+    remembered = Neighbours.fit(linear, train.titles, train.descriptions, truths, prior)
+    parts: dict[str, Part] = {LINEAR: linear, NEIGHBOURS: remembered}
     run.report({"event": "linear", "message": f"linear model after {run.elapsed():.1f} s"})
     run.stage("prepare")
     curve, best_step, speed = [], 0, {}
@@ -319,7 +323,7 @@ def train_text(
             train.titles, train.descriptions, truths, judged, len(taxonomy), config, run_dir, run.report
         )
         curve, best_step, speed = fit.curve, fit.best_step, fit.speed
-    model, metrics = _kept(parts, taxonomy, valid, _prior(truths, len(taxonomy)))
+    model, metrics = _kept(parts, taxonomy, valid, prior)
     metrics |= {"train_listings": len(train.titles), "valid_listings": len(valid.titles), "classes": len(taxonomy)}
     metrics |= {"fingerprint": identity, "best_step": best_step}
     run.report({"event": "kept", "message": metrics["why"]})
@@ -392,8 +396,8 @@ def _kept(
 ) -> tuple[TextClassifier, dict[str, Any]]:
     """Return the classifier of the parts that validate best, and what was measured.
 
-    The blend's share is the one with which the right classes are likeliest; it is kept where it names the right class
-    first more often than either part, or as often as the better one.
+    The blend's weights are those with which the right classes are likeliest; it is kept where it names the right class
+    first at least as often as the best part does.
     """
     truths = valid.truths(taxonomy)
     right = calibration.right_answers(truths)
@@ -403,8 +407,7 @@ def _kept(
         return model, {"kept": LINEAR, "why": why}
     scores = {name: part.scores(valid.titles, valid.descriptions) for name, part in parts.items()}
     choices = {name: {name: 1.0} for name in parts}
-    if ENCODER in parts:
-        choices[BLEND] = _best_blend(scores, right)
+    choices[BLEND] = _best_blend(scores, right)
     measured = {name: measures(_blended(scores, weights), right) for name, weights in choices.items()}
     kept = max(reversed(choices), key=lambda name: measured[name]["top1"])
     log_p = _blended(scores, choices[kept])
@@ -426,20 +429,37 @@ def _kept(
 
 
 def _best_blend(scores: Mapping[str, np.ndarray], right: np.ndarray) -> dict[str, float]:
-    """Return the weights of linear model and encoder with which the right classes are likeliest."""
-    log_p = {name: calibration.log_softmax(score) for name, score in scores.items()}
-    found = {}
-    for share in _SHARES:
-        weights = {LINEAR: round(1 - share, 2), ENCODER: share}
-        mixed = _blended(log_p, weights)
-        temperature = calibration.fit_temperature(mixed, right)
-        found[share] = measures(mixed / temperature, right)["likelihood"], weights
-    return max(found.values(), key=lambda one: one[0])[1]
+    """Return the weights of the parts, which sum to 1, with which the right classes are likeliest (a logarithmic
+    opinion pool, Heskes 1998).
+    """
+    from scipy.optimize import minimize
+
+    names = list(scores)
+    log_p = np.stack([calibration.log_softmax(scores[name]) for name in names])
+    known = right >= 0
+    first = np.maximum(right, 0)
+
+    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        mixed = calibration.log_softmax(np.tensordot(weights.astype(np.float32), log_p, 1))
+        likely = calibration.log_likelihood(mixed, right)
+        among = np.where(known, np.exp(np.take_along_axis(mixed, first, 1) - likely[:, None]), 0.0)
+        slopes = []
+        for one in log_p:
+            taken = (among * np.take_along_axis(one, first, 1)).sum(1)
+            slopes.append(((np.exp(mixed) * one).sum(1) - taken).mean())
+        return float(-likely.mean()), np.array(slopes, np.float64)
+
+    start = np.full(len(names), 1 / len(names))
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0.0, 3.0)] * len(names)).x
+    shares = np.where(found / found.sum() < _LEAST_WEIGHT, 0.0, found) if found.sum() > 0 else start
+    return {name: round(float(share), 4) for name, share in zip(names, shares / shares.sum(), strict=True) if share}
 
 
-def _load_part(name: str, directory: Path) -> Part:
+def _load_part(name: str, directory: Path, linear: Any) -> Part:
     if name == LINEAR:
         return NgramClassifier.load(directory)
+    if name == NEIGHBOURS:
+        return Neighbours.load(directory, linear)
     if name == ENCODER:
         return encoding.EncoderPart.load(directory)
     raise ValueError(f"unknown part {name!r} of a text classifier in {directory}")

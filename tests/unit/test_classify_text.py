@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from shelfwise.classification import encoding, text, train_text
 from shelfwise.classification import ngram_kernels as kernels
-from shelfwise.classification import text, train_text
 from shelfwise.classification.confidence import Confidence
+from shelfwise.classification.neighbours import Neighbours
 from shelfwise.classification.ngrams import NgramClassifier, NgramConfig, codes_of
 from shelfwise.classification.text import TextClassifier, TextConfig
 from shelfwise.classification.word_grams import WordGrams
@@ -35,6 +36,7 @@ TINY = TextConfig(
     patience=0,
     num_threads=1,
     networks=2,
+    learning_rate=1e-2,
 )
 
 
@@ -72,6 +74,18 @@ def both(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("both")
     text.train_text(make_listings(), TINY, root / "out", root / "work")
     return root / "out"
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory) -> encoding.EncoderPart:
+    """Word networks trained on the listings, categories in their order in THINGS."""
+    listings = make_listings()
+    titles, descriptions = (listings[name].fillna("").str.lower().tolist() for name in ("title", "description"))
+    labels = [[sorted(THINGS).index(name)] for name in listings["category"]]
+    valid = (titles[:20], descriptions[:20], np.array(labels[:20]))
+    work = tmp_path_factory.mktemp("encoder")
+    part, _ = encoding.fit_encoder(titles, descriptions, labels, valid, len(THINGS), TINY, work, lambda event: None)
+    return part
 
 
 def cut(title: str, window: int = 1) -> list[tuple[int, int, int]]:
@@ -154,8 +168,11 @@ def test_a_title_and_a_description_are_as_many(linear):
         linear.probabilities(["a", "b"], ["c"])
 
 
-def test_shares_of_words_sum_to_the_score(linear):
-    part = linear.parts[text.LINEAR]
+def test_shares_of_words_sum_to_the_score():
+    kinds = sorted(THINGS)
+    known = [f"old {thing}" for kind in kinds for thing in THINGS[kind]]
+    labels = [[kinds.index(kind)] for kind in kinds for _ in THINGS[kind]]
+    part = NgramClassifier.fit(known, ["a classic"] * len(known), labels, len(kinds), NgramConfig())
     titles, descriptions = ["golden rum 70cl", "candle"], ["a classic vodka", ""]
     chosen = np.array([1, 3])
     scores = part.scores(titles, descriptions)
@@ -219,33 +236,64 @@ def test_without_validation_the_linear_model_is_kept_as_it_is(tmp_path):
 
 def test_both_parts_are_measured_and_the_best_choice_is_kept(both):
     metrics = json.loads((both / "metrics.json").read_text())
-    found = {name: metrics[f"valid_{name}_top1"] for name in ("linear", "encoder", "blend")}
+    found = {name: metrics[f"valid_{name}_top1"] for name in ("linear", "neighbours", "encoder", "blend")}
     assert metrics["valid_top1"] == found[metrics["kept"]] == max(found.values())
+    assert sum(value for name, value in metrics.items() if name.startswith("weight_")) == pytest.approx(1, abs=1e-3)
     assert metrics["kept"] in metrics["why"]
     assert found["encoder"] > 0.6, "the word network learned next to nothing"
     assert (both / "curve.csv").exists()
 
 
-def test_a_loaded_encoder_gives_the_same_scores(both, tmp_path):
-    part = text.encoding.EncoderPart.load(both)
-    assert len(part.networks) == 2
-    again = tmp_path / "again"
-    again.mkdir()
-    part.save(again)
+def test_neighbours_remember_a_line_that_has_one_word_in_common():
+    titles = ["zyx blue", "zyx green", "zyx red"] * 3 + ["abc blue", "abc green", "def red"] * 3
+    labels = [[0]] * 9 + [[1]] * 9
+    prior = np.array([0.5, 0.5], np.float32)
+    linear = NgramClassifier.fit(titles, [""] * 18, labels, 2, NgramConfig(epochs=1))
+    part = Neighbours.fit(linear, titles, [""] * 18, labels, prior)
+    p = np.exp(part.scores(["zyx yellow", "qqqq", ""], ["", "", "abc"]))
+    np.testing.assert_allclose(p.sum(1), 1, atol=1e-5)
+    assert p[0, 0] > 0.95
+    np.testing.assert_allclose(p[1], prior, atol=1e-6)
+    assert p[2, 1] > 0.85
+    title, _ = part.shares(["zyx yellow"], [""], np.array([0]))[0]
+    assert title[0] > 0.5 > abs(title[1])
+
+
+def test_neighbours_count_each_of_several_right_categories(tmp_path):
+    linear = NgramClassifier.fit(["rum cake", "bucket"], ["", ""], [[0, 1], [2]], 3, NgramConfig(epochs=1))
+    part = Neighbours.fit(linear, ["rum cake", "bucket"], ["", ""], [[0, 1], [2]], np.full(3, 1 / 3, np.float32))
+    p = np.exp(part.scores(["rum cake"], [""]))[0]
+    np.testing.assert_allclose(p[:2], 0.5, atol=0.02)
+    part.save(tmp_path)
+    np.testing.assert_array_equal(np.exp(Neighbours.load(tmp_path).scores(["rum cake"], [""]))[0], p)
+
+
+def test_a_blend_weighs_parts_by_what_they_know():
+    chance = np.random.default_rng(2)
+    truth = chance.integers(0, 4, 800)
+    good = chance.normal(0, 1, (800, 4))
+    good[np.arange(800), truth] += 3
+    weights = text._best_blend({"linear": good, "encoder": chance.normal(0, 1, (800, 4))}, truth[:, None])
+    assert weights["linear"] > 0.9
+    assert sum(weights.values()) == pytest.approx(1)
+    halves = text._best_blend({"linear": good, "encoder": good}, truth[:, None])
+    assert halves["linear"] == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_loaded_encoder_gives_the_same_scores(encoder, tmp_path):
+    assert len(encoder.networks) == 2
+    encoder.save(tmp_path)
     titles, descriptions = ["old rum", "", "pesto"], ["", "a bucket", "fresh pesto, made with care"]
-    expected = part.scores(titles, descriptions)
-    np.testing.assert_array_equal(text.encoding.EncoderPart.load(again).scores(titles, descriptions), expected)
-    # What a text is read with does not depend on its neighbours in the batch.
-    alone = np.concatenate([part.scores([t], [d]) for t, d in zip(titles, descriptions, strict=True)])
+    expected = encoder.scores(titles, descriptions)
+    np.testing.assert_array_equal(encoding.EncoderPart.load(tmp_path).scores(titles, descriptions), expected)
+    # What a text is read as does not depend on its neighbours in the batch.
+    alone = np.concatenate([encoder.scores([t], [d]) for t, d in zip(titles, descriptions, strict=True)])
     np.testing.assert_allclose(alone, expected, atol=1e-5)
 
 
-def test_encoder_explains_by_leaving_words_out(both):
-    part = text.encoding.EncoderPart.load(both)
-    classes = TextClassifier.load(both).classes
-    title, description = part.shares(
-        ["golden rioja 1l"], ["made with care"], np.array([classes.index("Drinks > Wine")])
-    )[0]
+def test_encoder_explains_by_leaving_words_out(encoder):
+    wine = sorted(THINGS).index("Drinks > Wine")
+    title, description = encoder.shares(["golden rioja 1l"], ["made with care"], np.array([wine]))[0]
     assert (len(title), len(description)) == (3, 3)
     assert title.argmax() == 1
     assert title[1] > np.abs(description).max()
@@ -327,6 +375,6 @@ def test_command_line_trains_and_prints_metrics_last(tmp_path, capsys):
     arguments += ["--out", str(tmp_path / "out"), "--work", str(tmp_path / "work")]
     assert train_text.main(arguments) == 0
     printed = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert printed["kept"] == "linear"
+    assert printed["kept"] in ("linear", "neighbours", "blend")
     assert {"prepare_seconds", "train_seconds"} <= set(printed)
     assert process.training_module("shelfwise.classification.train_text") is not None

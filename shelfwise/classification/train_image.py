@@ -134,10 +134,11 @@ def train_images(
     run_dir = work.open(work_dir, identity)
     model, seen = _network(config, task)
     epochs = _affordable(model, config, task, pictures, run_dir)
-    batches = _batches(dataclasses.replace(config, epochs=epochs), task, pictures, seen)
+    planned = dataclasses.replace(config, epochs=epochs, precision=_precision(config))
+    batches = _batches(planned, task, pictures, seen)
     work.report({"event": "start", "message": _opening(model, task, epochs, work.elapsed())})
     work.stage("prepare")
-    fit = _fit(model, dataclasses.replace(config, epochs=epochs), task, pictures, batches, run_dir, work.report)
+    fit = _fit(model, planned, task, pictures, batches, run_dir, work.report)
     work.stage("train")
 
     about = {
@@ -186,6 +187,15 @@ def run(arguments: argparse.Namespace, progress: Progress) -> dict[str, Any]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Train from the command line; print progress, and the metrics as one JSON object last."""
     return process.main(process.training_module(__name__), "shelfwise.classification.train_image", argv)
+
+
+def _precision(config: ImageConfig) -> str:
+    """Return the precision to train with on this machine, 'auto' where the trainer is to choose on a GPU."""
+    import torch
+
+    if config.precision != "auto" or torch.cuda.is_available():
+        return config.precision
+    return "bf16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "fp32"
 
 
 def _network(config: ImageConfig, task: Task) -> tuple[Averaged, dict[str, Any]]:
@@ -248,11 +258,15 @@ def _seconds_a_picture(model: Averaged, config: ImageConfig, batches: Batches, r
     device = "cuda" if torch.cuda.is_available() else "cpu"
     learner.to(device)
     size, began = min(config.batch_size, rows), 0.0
+    kind = torch.float16 if _precision(config) == "fp16" else torch.bfloat16
+    half = torch.autocast(device, kind, enabled=_precision(config) != "fp32")
     for step in range(WARM + TIMED):
         if step == WARM:
             began = time.monotonic()
         batch = batches([(step * size + row) % rows for row in range(size)])
-        said = torch.log_softmax(learner(batch["pixels"].to(device)), dim=1)
+        with half:
+            said = learner(batch["pixels"].to(device))
+        said = torch.log_softmax(said.float(), dim=1)
         loss = -(batch["target"].to(device) * said).sum()
         loss.backward()
         float(loss.detach())

@@ -17,6 +17,9 @@ import numpy as np
 
 WEIGHTS = "ngrams.safetensors"
 
+MOST_WEIGHTS = 120_000_000
+"""Features times classes at most, half a gigabyte of weights; beyond it the rarest grams are no features."""
+
 _MOST_WORDS, _MOST_DESCRIPTION = 32, 160
 _RARELY = np.array([1, 2, 1, 2, 1, 1, 2, 2])  # documents that a kind of gram has to be in, to be a feature
 
@@ -84,7 +87,7 @@ class NgramClassifier:
         """Train on texts in normal form ("" where there is none) with their right classes, equally right each."""
         from shelfwise.classification import ngram_kernels
 
-        keys, idf = _vocabulary(titles, descriptions, config)
+        keys, idf = _vocabulary(titles, descriptions, max(1, MOST_WEIGHTS // classes), config)
         model = cls(keys, idf, np.zeros((len(keys), classes), np.float32), np.zeros(classes, np.float32), config)
         grams = model.grams(titles, descriptions)
         label_starts = np.concatenate([[0], np.cumsum([len(right) for right in labels])]).astype(np.int64)
@@ -183,9 +186,11 @@ class NgramClassifier:
 
 
 def _vocabulary(
-    titles: Sequence[str], descriptions: Sequence[str], config: NgramConfig
+    titles: Sequence[str], descriptions: Sequence[str], most: int, config: NgramConfig
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the grams that are features, uint64 ascending, and their inverse document frequency, float32."""
+    """Return the grams that are features, uint64 ascending, and their inverse document frequency, float32; of more
+    than `most` those in most documents.
+    """
     hashes, kinds, _, _, starts = _cut(titles, True, config)
     more, more_kinds, _, _, more_starts = _cut(descriptions, False, config)
     row = np.repeat(np.arange(len(titles)), np.diff(starts))
@@ -195,8 +200,11 @@ def _vocabulary(
     in_row = np.unique(place * len(titles) + row) // max(len(titles), 1)
     documents = np.bincount(in_row, minlength=len(keys))
     kept = documents >= _RARELY[np.concatenate([kinds, more_kinds])[first]]
-    idf = np.log((1 + len(titles)) / (1 + documents[kept])) + 1
-    return keys[kept], idf.astype(np.float32)
+    keys, documents = keys[kept], documents[kept]
+    if len(keys) > most:
+        frequent = np.sort(np.lexsort((keys, -documents))[:most])
+        keys, documents = keys[frequent], documents[frequent]
+    return keys, (np.log((1 + len(titles)) / (1 + documents)) + 1).astype(np.float32)
 
 
 def _cut(texts: Sequence[str], title: bool, config: NgramConfig) -> tuple[np.ndarray, ...]:

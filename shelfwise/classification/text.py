@@ -7,7 +7,7 @@
 Three parts read a listing: a linear model on n-grams (`ngrams`), the most similar training listings (`neighbours`) and
 an encoder with a classification head (`encoding`). Training keeps the one that is best on the validation listings, or
 their blend where that is as good or better, and says so in `metrics.json`. Each works without a title or without a
-description; a listing without a known word gets the shares of the categories among the training listings.
+description; a listing without any text gets the shares of the categories among the training listings.
 """
 
 from __future__ import annotations

@@ -199,6 +199,16 @@ def test_several_right_categories_share_the_probability():
     np.testing.assert_allclose(p[:2], 0.5, atol=0.05)
 
 
+def test_many_classes_leave_out_the_rarest_grams(monkeypatch):
+    titles, labels = ["rum old", "rum new", "gin rare"], [[0], [0], [1]]
+    full = NgramClassifier.fit(titles, [""] * 3, labels, 2, NgramConfig(epochs=1))
+    monkeypatch.setattr("shelfwise.classification.ngrams.MOST_WEIGHTS", 12)
+    few = NgramClassifier.fit(titles, [""] * 3, labels, 2, NgramConfig(epochs=1))
+    assert few.weights.shape == (6, 2)
+    assert len(full.weights) > 6
+    assert len(few.grams(["rum"], [""]).features) > len(few.grams(["rare"], [""]).features)
+
+
 def test_a_listing_with_several_categories_counts_as_right_for_each(tmp_path):
     listings = make_listings()
     listings["categories"] = [[name, "Gifts"] if name == "Home" else [name] for name in listings.pop("category")]

@@ -1,17 +1,26 @@
-"""How the category champion does in production: what people answered, beside what it was accepted with."""
+"""How the category champion does in production: what people answered, and what it makes of uploads."""
 
+import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import dagster as dg
 import pandas as pd
+from dagster_shared.utils.warnings import PreviewWarning
 
-from assets.common import CATALOG_TEAM, float_metadata, table, table_metadata
+from assets.classification import LISTINGS
+from assets.common import CATALOG_TEAM, clock_metadata, float_metadata, picture, table, table_metadata
+from assets.models import missing, publish_once
+from assets.uploads import upload_files
 from resources.lake import Lake
 from resources.monitoring import MonitoringConfig
 from resources.registry import CATEGORY_ENSEMBLE, ModelRegistry
-from shelfwise.monitoring import signals
+from shelfwise.artifacts import exists
+from shelfwise.classification.listings import with_parts
+from shelfwise.monitoring import drift, signals
 from shelfwise.timing import DomainClock
 
+REFERENCE = "category_drift_reference"
 ACCEPTED = ("top1", "top5", "assigned_precision")
 LIVE_CATEGORIES = dg.AssetCheckSpec(
     "live_categories",
@@ -81,4 +90,116 @@ def category_quality(
         severity=dg.AssetCheckSeverity.ERROR,
         description=verdict,
         metadata=float_metadata({"answers": quality.own["answers"]}),
+    )
+
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", category=PreviewWarning)
+    STEADY_CATEGORIES = dg.AssetCheckSpec(
+        "steady_categories",
+        asset=["monitoring", "category_drift"],
+        description="What the champion makes of the file is like what it makes of listings it was not trained on.",
+        partitions_def=upload_files,
+    )
+
+
+@dg.asset(
+    key_prefix="monitoring",
+    group_name="classification",  # made with every category champion, by the runs that train one
+    owners=CATALOG_TEAM,
+    kinds={"pandas"},
+    deps=[["classification", "category_champion"]],
+    ins={"labelled_listings": LISTINGS, "listing_parts": dg.AssetIn(["classification", "listing_parts"])},
+    io_manager_key="reference_io",
+    code_version="1",
+)
+def category_reference(
+    labelled_listings: pd.DataFrame, listing_parts: pd.DataFrame, registry: ModelRegistry, lake: Lake
+) -> dg.MaterializeResult[dict]:
+    """What the category champion makes of listings it was not trained on, seller by seller: what uploads are compared
+    with. Kept under an id that follows from the champion's: after a rollback the former one's is still there.
+    """
+    from shelfwise.classification.model import CategoryModel
+    from shelfwise.monitoring.category_drift import make_reference, reference_id
+
+    champion = registry.open().alias(CATEGORY_ENSEMBLE)
+    if champion is None:
+        return missing("there is no category champion yet")
+    listings, about = with_parts(labelled_listings, listing_parts), {"champion_version": champion.label}
+    if listings.loc[listings["split"] != "train", "seller_id"].isna().all():
+        return missing("no held-out listing says who sells it, so how sellers differ is not known")
+    clock = DomainClock()
+
+    def write(directory: Path) -> None:
+        with clock:
+            make_reference(CategoryModel.load(lake.fetch(champion.artifact)), listings, about).save(directory)
+
+    location, made = publish_once(lake, REFERENCE, reference_id(champion.artifact_id), write)
+    reference = drift.Reference.load(lake.fetch(location))
+    spreads = pd.DataFrame([{"measure": name, **vars(one)} for name, one in reference.spreads.items()])
+    metadata = {
+        "champion_version": champion.label,
+        **float_metadata({name: reference.about[name] for name in ("lines", "vendors")}),
+        "measures": table(spreads),
+        "made_now": made,
+        "location": dg.MetadataValue.path(location),
+        **clock_metadata(clock),
+    }
+    value = {"location": location, "champion_id": champion.artifact_id, "champion_version": champion.label}
+    return dg.MaterializeResult(value=value, metadata=metadata)
+
+
+@dg.asset(
+    key_prefix="monitoring",
+    group_name="monitoring",
+    owners=CATALOG_TEAM,
+    kinds={"pandas"},
+    partitions_def=upload_files,
+    deps=[category_reference],
+    ins={"upload_categories": dg.AssetIn(["uploads", "upload_categories"])},
+    check_specs=[STEADY_CATEGORIES],
+    code_version="1",
+)
+def category_drift(
+    context: dg.AssetExecutionContext,
+    upload_categories: pd.DataFrame,
+    registry: ModelRegistry,
+    monitoring: MonitoringConfig,
+    lake: Lake,
+) -> Iterator[dg.MaterializeResult[pd.DataFrame] | dg.AssetCheckResult]:
+    """How far what the category champion makes of one upload is from what it makes of held-out listings. It warns and
+    asks for no retrain: only labels teach new categories, and answers to the file ask for one where accuracy fell.
+    """
+    from shelfwise.monitoring import category_drift as categories
+    from shelfwise.plots import drift_picture
+
+    label = str(upload_categories["champion_version"].iloc[0]) if len(upload_categories) else ""
+    version = next((one for one in registry.open().versions(CATEGORY_ENSEMBLE) if one.label == label), None)
+    location = lake.artifact_path(REFERENCE, categories.reference_id(version.artifact_id)) if version else None
+    if location is None or not exists(location):
+        why = f"no reference of champion {label}" if label else "the upload has no categories"
+        nothing = pd.DataFrame(columns=list(drift.COLUMNS))
+        yield dg.MaterializeResult(value=nothing, metadata={"skipped": why, **table_metadata(nothing)})
+        yield dg.AssetCheckResult(passed=True, check_name=STEADY_CATEGORIES.name, description=f"not compared: {why}")
+        return
+    with DomainClock() as clock:
+        reference = drift.Reference.load(lake.fetch(str(location)))
+        described = categories.describe(upload_categories, reference)
+        found = categories.judge(described, reference, monitoring.drift_false_alarms, monitoring.drift_share)
+        png = drift_picture(found.columns, f"Categories of {context.partition_key}")
+    metadata = {
+        "level": found.level,
+        "summary": found.sentence,
+        "champion_version": label,
+        **float_metadata({"drifted_measures": len(found.drifted), "drifted_share": found.share}),
+        "change": picture(png, "change of each measure"),
+        "measures": table(found.columns),
+        **table_metadata(found.columns, clock),
+    }
+    yield dg.MaterializeResult(value=found.columns, metadata=metadata)
+    yield dg.AssetCheckResult(
+        passed=found.level == drift.OK,
+        check_name=STEADY_CATEGORIES.name,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=found.sentence,
     )

@@ -25,7 +25,7 @@ PICTURES_VERSION, TEXT_VERSION, IMAGE_VERSION = "1", "1", "1"
 LABELS = ("listing_id", "category", "categories", "split")
 TEXT_MODULE, IMAGE_MODULE = "shelfwise.classification.train_text", "shelfwise.classification.train_image"
 
-SUSPICIOUS_SHARE = 0.02  # of all labels, from where on somebody should look
+SUSPICIOUS_SHARE = 0.01  # of all labels, from where on somebody should look
 
 LISTINGS = dg.AssetIn(["marts", "labelled_listings"])
 
@@ -46,13 +46,15 @@ def listing_pictures(
     """The pictures of the labelled listings, turned upright, scaled and packed into one array. What is broken, missing
     or no picture is listed with the reason and stops nothing.
     """
-    clock, side = DomainClock(), classification.picture_side
+    clock = DomainClock()
     with clock:
         found = picture_files.find(source.url, labelled_listings)
     if found.empty:
         return missing("no listing has a picture: none names one, and there is no images/<listing_id>.jpg of any")
 
-    from shelfwise.classification.pictures import Pictures, pack
+    from shelfwise.classification.pictures import SIDE, Pictures, pack
+
+    side = classification.picture_side or SIDE
 
     def write(directory: Path) -> None:
         with clock:

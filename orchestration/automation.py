@@ -34,6 +34,8 @@ The conditions:
 - `uploads/upload_categories` follows the lines and the matches of its own upload, once neither is being made: after the
   matches, or without them where they failed. Only the lines have to be there. With a new category champion, uploads of
   the past are not classified anew.
+- `monitoring/category_reference` follows the category champion, and `monitoring/category_drift` the categories of its
+  own upload.
 """
 
 from __future__ import annotations
@@ -53,6 +55,8 @@ REFERENCE = dg.AssetKey(["monitoring", "drift_reference"])
 CHAMPION_EVALUATION = dg.AssetKey(["monitoring", "champion_evaluation"])
 LINES = dg.AssetKey(["uploads", "upload_lines"])
 CATEGORIES = dg.AssetKey(["uploads", "upload_categories"])
+CATEGORY_REFERENCE = dg.AssetKey(["monitoring", "category_reference"])
+CATEGORY_DRIFT = dg.AssetKey(["monitoring", "category_drift"])
 TEXT_EVALUATION, IMAGE_EVALUATION, ENSEMBLE_EVALUATION, TEXT_CHAMPION, IMAGE_CHAMPION, CATEGORY_CHAMPION, ENSEMBLE = (
     dg.AssetKey(["classification", name])
     for name in (
@@ -90,6 +94,8 @@ FOLLOWS: dict[dg.AssetKey, dg.AutomationCondition] = {
     ENSEMBLE_EVALUATION: following(ENSEMBLE),
     CATEGORY_CHAMPION: following(ENSEMBLE_EVALUATION),
     CATEGORIES: following_any(LINES, MATCHES, needs=[LINES]),
+    CATEGORY_REFERENCE: following(CATEGORY_CHAMPION),
+    CATEGORY_DRIFT: following(CATEGORIES),
 }
 
 # When silence is a fault. An evaluation is made by every training run, whatever the gate says: one that is older than a

@@ -69,7 +69,7 @@ class Settings(BaseSettings):
     text_config: str = Field(default="{}", description="JSON object that overrides fields of TextConfig")
     image_base: str = Field(default="", description="image classifier: backbone, id or path; from scratch if empty")
     image_config: str = Field(default="{}", description="JSON object that overrides fields of ImageConfig")
-    picture_side: int = Field(default=80, ge=16, le=512, description="pixels to which pictures are scaled")
+    picture_side: int = Field(default=0, ge=0, le=512, description="pixels to which pictures are scaled; 0: own choice")
     text_floor: float = Field(default=0.75, ge=0, le=1, description="top-1 that the text classifier must reach")
     image_floor: float = Field(default=0.20, ge=0, le=1, description="top-1 that the image classifier must reach")
     assign_precision: float = Field(

@@ -23,7 +23,7 @@ class ClassificationConfig(dg.ConfigurableResource):
     text_config: str = "{}"
     image_base: str = ""
     image_config: str = "{}"
-    picture_side: int = 80
+    picture_side: int = 0
     text_floor: float = 0.75
     image_floor: float = 0.20
     gate_margin: float = 0.01

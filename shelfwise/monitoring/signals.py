@@ -55,7 +55,7 @@ class Signal:
 
 
 def raise_signal(root: UPath | Path | str, signal: Signal, folder: str = FOLDER) -> bool:
-    """Write a signal into a folder of the lake; return False where its cause was raised before: nothing changes then."""
+    """Write a signal into a folder of the lake; return False, and change nothing, where its cause was raised before."""
     path = UPath(root) / folder / f"{signal.id}.json"
     if asked_anew(path).exists():
         return False

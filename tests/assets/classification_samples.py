@@ -31,7 +31,7 @@ def listings(count: int = 400, seed: int = 3, source: str = "listing") -> pd.Dat
         if number % 10 == 9:
             title = " ".join([*rng.sample(FILLER, 2), f"{number}"])
         description = f"a very good {rng.choice(words)}" if rng.random() < 0.6 else None
-        rows.append((f"L{number:05}", title, description, category, f"seller{number % 7}"))
+        rows.append((f"L{number:05}", title, description, category, f"seller{number % 4}"))
     frame = pd.DataFrame(rows, columns=["listing_id", "title", "description", "category", "seller_id"])
     return frame.assign(
         normalised_title=frame["title"],

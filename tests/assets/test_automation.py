@@ -15,6 +15,8 @@ from assets.uploads import upload_files
 from orchestration.automation import (
     CATEGORIES,
     CATEGORY_CHAMPION,
+    CATEGORY_DRIFT,
+    CATEGORY_REFERENCE,
     CHAMPION,
     CHAMPION_EVALUATION,
     DRIFT,
@@ -41,9 +43,14 @@ GATE = dg.AssetCheckKey(EVALUATION, "better_than_champion")
 GATES = {
     TEXT_EVALUATION: "text_champion", IMAGE_EVALUATION: "image_champion", ENSEMBLE_EVALUATION: "category_champion",
 }  # fmt: skip
-TOGETHER = {("category_ensemble", None), ("ensemble_evaluation", None), ("category_champion", None)}
+TOGETHER = {
+    ("category_ensemble", None), ("ensemble_evaluation", None), ("category_champion", None),
+    ("category_reference", None),
+}  # fmt: skip
 GOOD, BAD = "acme/good.csv", "acme/bad.csv"
-FOLLOWED = {("review_queue", None), ("upload_drift", GOOD), ("upload_categories", GOOD)}
+FOLLOWED = {
+    ("review_queue", None), ("upload_drift", GOOD), ("upload_categories", GOOD), ("category_drift", GOOD),
+}  # fmt: skip
 
 
 class Conditions:
@@ -112,6 +119,7 @@ def conditions(instance: dg.DagsterInstance) -> Conditions:
         made.made(key)
     made.gate(True, ENSEMBLE_EVALUATION, f"better_than_{GATES[ENSEMBLE_EVALUATION]}")
     made.made(CATEGORY_CHAMPION)
+    made.made(CATEGORY_REFERENCE)
     while made.tick():
         pass
     return made
@@ -122,17 +130,17 @@ def conditions(instance: dg.DagsterInstance) -> Conditions:
 
 def test_a_matched_upload_is_followed_by_the_queue_and_its_own_drift_once(conditions: Conditions) -> None:
     conditions.upload(GOOD)
-    expected = {("review_queue", None), ("upload_drift", GOOD), ("upload_categories", GOOD)}
-    assert [conditions.tick(), conditions.tick(), conditions.tick()] == [expected, set(), set()]
+    assert [conditions.tick(), conditions.tick(), conditions.tick()] == [FOLLOWED, set(), set()]
     conditions.upload(GOOD)
-    assert [conditions.tick(), conditions.tick()] == [expected, set()]
+    assert [conditions.tick(), conditions.tick()] == [FOLLOWED, set()]
 
 
 def test_uploads_of_one_moment_are_one_request_of_the_queue(conditions: Conditions) -> None:
     conditions.upload(GOOD)
     conditions.upload("zeta/more.csv")
     expected = {("review_queue", None)}
-    expected |= {(name, key) for name in ("upload_drift", "upload_categories") for key in (GOOD, "zeta/more.csv")}
+    of_each = ("upload_drift", "upload_categories", "category_drift")
+    expected |= {(name, key) for name in of_each for key in (GOOD, "zeta/more.csv")}
     assert [conditions.tick(), conditions.tick()] == [expected, set()]
 
 
@@ -279,7 +287,8 @@ def test_categories_follow_the_lines_where_the_matching_failed(conditions: Condi
     conditions.instance.add_dynamic_partitions("upload_files", ["acme/odd.csv"])
     assert conditions.tick() == set(), "a new partition alone is no reason"
     conditions.made(LINES, "acme/odd.csv")
-    assert [conditions.tick(), conditions.tick()] == [{("upload_categories", "acme/odd.csv")}, set()]
+    categories = {("upload_categories", "acme/odd.csv"), ("category_drift", "acme/odd.csv")}
+    assert [conditions.tick(), conditions.tick()] == [categories, set()]
     conditions.made(MATCHES, "acme/odd.csv")
     asked = conditions.tick()
     assert ("upload_categories", "acme/odd.csv") in asked, "now there are matches to compare with"
@@ -290,7 +299,7 @@ def test_a_new_category_champion_classifies_no_upload_of_the_past_anew(condition
     conditions.upload(GOOD)
     conditions.tick()
     conditions.made(CATEGORY_CHAMPION)
-    assert [conditions.tick(), conditions.tick()] == [set(), set()]
+    assert [conditions.tick(), conditions.tick()] == [{("category_reference", None)}, set()]
 
 
 # What is declared
@@ -300,8 +309,9 @@ def test_every_key_that_follows_exists_and_no_other_has_a_condition() -> None:
     graph = DEFINITIONS.resolve_asset_graph()
     conditioned = {key for key in graph.get_all_asset_keys() if graph.get(key).automation_condition is not None}
     matching = {CHAMPION, INDEX, QUEUE, REFERENCE, DRIFT}
-    classification = {TEXT_CHAMPION, IMAGE_CHAMPION, ENSEMBLE, ENSEMBLE_EVALUATION, CATEGORY_CHAMPION, CATEGORIES}
-    assert conditioned == set(FOLLOWS) == matching | classification
+    classifiers = {TEXT_CHAMPION, IMAGE_CHAMPION, ENSEMBLE, ENSEMBLE_EVALUATION, CATEGORY_CHAMPION}
+    categories = {CATEGORIES, CATEGORY_REFERENCE, CATEGORY_DRIFT}
+    assert conditioned == set(FOLLOWS) == matching | classifiers | categories
 
 
 def test_silence_is_noticed_after_a_cycle_and_a_week() -> None:

@@ -65,7 +65,8 @@ def test_the_classifiers_job_reaches_the_category_champion_and_nothing_of_the_ma
     wanted = {"raw/listings", "raw/products", "marts/labelled_listings", "classification/suspicious_labels"}
     champions = {f"classification/{name}_champion" for name in ("text", "image", "category")}
     assert wanted | champions | {"classification/text_evaluation"} <= keys
-    assert not any(key.startswith(("matching/", "uploads/", "monitoring/")) for key in keys)
+    assert not any(key.startswith(("matching/", "uploads/")) for key in keys)
+    assert {key for key in keys if key.startswith("monitoring/")} == {"monitoring/category_reference"}
     assert keys_of("build_everything") == keys | keys_of("train_and_promote")
     assert keys_of("classify_upload") == {"uploads/upload_categories"}
 

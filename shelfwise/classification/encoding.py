@@ -230,8 +230,6 @@ def fit_encoder(
         own = dataclasses.replace(config, seed=config.seed + number)
         directory = run_dir / f"network-{number}"
         directory.mkdir(parents=True, exist_ok=True)
-        if torch.cuda.is_available():
-            network.to("cuda")
 
         def collate(indices: list[int], seed: int = own.seed) -> Batch:
             rows = np.asarray(indices) % len(labels)

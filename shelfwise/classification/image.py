@@ -41,7 +41,7 @@ class ImageConfig(Settings):
 
     base: str | None = None
     """Hugging Face id or local path of a model for image classification to fine-tune; None trains from scratch."""
-    side: int = 80
+    side: int = 64
     """Side of the pictures that are looked at, in pixels; packed pictures of another are scaled."""
     widths: tuple[int, ...] = (32, 64, 128, 256)
     """Channels of the stages (from scratch only)."""
@@ -49,7 +49,7 @@ class ImageConfig(Settings):
     """Blocks of the stages (from scratch only)."""
     dropout: float = 0.0
     """On the features before the last layer (from scratch only)."""
-    growing: tuple[tuple[float, float], ...] = ((0.6, 0.45), (0.8, 0.4))
+    growing: tuple[tuple[float, float], ...] = ((0.75, 0.35),)
     """Smaller pictures first: (share of the side, share of the training) in turn; the rest is trained on whole ones."""
     epochs: int = _OWN
     max_steps: int = 0

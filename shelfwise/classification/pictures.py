@@ -23,7 +23,7 @@ import pandas as pd
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SIDE = 80
+SIDE = 64
 """Side of the packed pictures unless somebody says otherwise."""
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 """What is read. Others are left alone: some start programs of their own, such as Ghostscript."""

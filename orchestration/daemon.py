@@ -109,10 +109,11 @@ class Daemon:
                     self.instance.delete_dynamic_partition(request.partitions_def_name, key)
         for event in data.asset_events:
             self.instance.report_runless_asset_event(event)
-        # Before the runs, as the daemon keeps it before they end: one that is killed is not asked for again.
-        self._keep(name, data.cursor)
         job = sensor.targets[0].job_name if sensor.has_jobs and len(sensor.targets) == 1 else None
         outcomes = self._execute(data.run_requests or [], {SENSOR_NAME_TAG: name}, job)
+        # After the runs: a tick that is killed among them is evaluated again, and what has a run is left out by its
+        # run key. The daemon writes down what a tick asked for before it keeps the cursor, makes missing runs later.
+        self._keep(name, data.cursor)
         return Tick(outcomes, data.skip_message)
 
     def tick_schedule(self, name: str, at: datetime) -> Tick:
@@ -169,8 +170,9 @@ class Daemon:
             requests, cursor, _ = evaluation.evaluate()
         except Exception as error:
             return self._failed(name, error)
+        outcomes = self._execute(requests, {AUTOMATION_CONDITION_TAG: "true", SENSOR_NAME_TAG: name}, None)
         self._keep(name, asset_daemon_cursor_to_instigator_serialized_cursor(cursor))
-        return Tick(self._execute(requests, {AUTOMATION_CONDITION_TAG: "true", SENSOR_NAME_TAG: name}, None))
+        return Tick(outcomes)
 
     def follow(self, *sensors: str, limit: int = 20) -> Tick:
         """Tick the conditions and `sensors` until nothing more follows; return all that ran.

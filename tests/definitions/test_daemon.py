@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
 from dagster._core.storage.tags import (
+    PARENT_RUN_ID_TAG,
     PARTITION_NAME_TAG,
     RUN_KEY_TAG,
     SCHEDULE_NAME_TAG,
@@ -131,6 +133,35 @@ def test_cursors_outlive_the_process_and_run_keys_a_lost_cursor(daemon: Daemon) 
     daemon.instance.daemon_cursor_storage.set_cursor_values({"shelfwise/new_files": ""})
     assert again.tick_sensor("new_files").outcomes == []
     assert MADE == ["lines a as configured"]
+
+
+def test_what_a_killed_tick_had_asked_for_is_made_up_for_and_nothing_twice(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    WORLD["files"] = ["a", "b", "c"]
+    run = daemon._run
+
+    def dies(request: dg.RunRequest, *rest: Any) -> Any:
+        if request.run_key == "b":
+            raise KeyboardInterrupt
+        return run(request, *rest)
+
+    monkeypatch.setattr(daemon, "_run", dies)
+    with pytest.raises(KeyboardInterrupt):
+        daemon.tick_sensor("new_files")
+    assert len(Daemon(daemon.instance, DEFINITIONS).tick_sensor("new_files").outcomes) == 2
+    expected = [f"lines {name} as configured" for name in "abc"]
+    assert expected == MADE
+
+
+def test_a_run_whose_process_died_is_executed_again(daemon: Daemon) -> None:
+    WORLD.update(files=["a"], bad="a")
+    (failed,) = daemon.tick_sensor("new_files").outcomes
+    WORLD["bad"] = ""
+    again = daemon.retry(daemon.instance.get_run_by_id(failed.run_id))
+    assert again.success
+    tags = daemon.instance.get_run_by_id(again.run_id).tags
+    assert (tags[PARTITION_NAME_TAG], tags[PARENT_RUN_ID_TAG]) == ("a", failed.run_id)
 
 
 def test_a_run_that_fails_is_an_outcome_and_the_others_go_on(daemon: Daemon) -> None:

@@ -32,10 +32,10 @@ DEMO_UPLOADS = 2
 SMALL = {
     "SHELFWISE_TEXT_CONFIG": {"architecture": "none"},
     "SHELFWISE_IMAGE_CONFIG": {
-        "widths": [16, 32, 64], "depths": [1, 1, 1], "side": 48, "growing": [], "epochs": 14, "batch_size": 32,
-        "averaging": 0.97, "mixing": 0.0, "evaluations": 2,
+        "widths": [24, 48], "depths": [1, 1], "side": 32, "growing": [], "epochs": 8, "batch_size": 32,
+        "learning_rate": 3e-3, "averaging": 0.97, "mixing": 0.0, "moving": 0.5, "recolouring": 0.5, "evaluations": 1,
     },
-    "SHELFWISE_PICTURE_SIDE": 48,
+    "SHELFWISE_PICTURE_SIDE": 32,
 }  # fmt: skip
 TOGETHER = [
     dg.AssetKey(key)

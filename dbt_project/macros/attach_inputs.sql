@@ -14,14 +14,14 @@
             {%- endfor -%}
         {%- endfor -%}
         {%- for id in attached | sort -%}
-            {%- set table = graph.sources.get(id) or graph.nodes[id] %}
+            {%- set table = graph.sources.get(id) or graph.nodes[id] -%}
+            {%- set seed = table.resource_type == 'seed' -%}
+            {%- set file = seed_file(table) if seed else lake_table(table.schema, table.name) -%}
+            {%- set read = 'read_csv' if seed else 'read_parquet' -%}
+            {%- set how = ', header = true, all_varchar = true' if seed else '' %}
 create schema if not exists {{ table.schema }};
 create or replace view {{ table.relation_name }} as
-{% if table.resource_type == 'seed' -%}
-select * from read_csv('{{ seed_file(table) | replace("'", "''") }}', header = true, all_varchar = true);
-{%- else -%}
-select * from read_parquet('{{ lake_table(table.schema, table.name) | replace("'", "''") }}');
-{%- endif -%}
+select * from {{ read }}('{{ file | replace("'", "''") }}'{{ how }});
         {%- endfor -%}
     {%- endif -%}
 {% endmacro %}

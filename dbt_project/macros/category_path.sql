@@ -36,7 +36,7 @@
 
 
 {% macro text_group(normalised_title, description, id) -%}
-    {#- The same for texts that say the same; one that says nothing is like no other. group_ids in Python is the same. -#}
+    {#- The same for texts that say the same; one that says nothing is like no other. group_ids in Python agrees. -#}
     md5(
         {{ normalised_title }} || chr(31) || normalise_title(coalesce({{ description }}, ''))
         || case

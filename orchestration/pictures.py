@@ -18,6 +18,9 @@ TAKEN = {
     "accuracy.png": (("matching", "matcher_evaluation"), "accuracy"),
     "precision_coverage.png": (("matching", "matcher_evaluation"), "precision_against_coverage"),
     "training.png": (("matching", "title_encoder"), "curve"),
+    "categories.png": (("classification", "ensemble_evaluation"), "seen"),
+    "calibration.png": (("classification", "ensemble_evaluation"), "calibration"),
+    "confusion.png": (("classification", "ensemble_evaluation"), "confusion"),
     "decisions.png": (("uploads", "upload_matches"), "decisions"),
     "profile.png": (("catalog", "product_profile"), "picture"),
 }

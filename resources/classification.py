@@ -27,7 +27,7 @@ class ClassificationConfig(dg.ConfigurableResource):
     text_floor: float = 0.75
     image_floor: float = 0.20
     gate_margin: float = 0.01
-    assign_precision: float = 0.95
+    assign_precision: float = 0.9
     least_listings: int = 50
 
     def rules(self, kind: str, parts: Sequence[str] = ()) -> Rules:

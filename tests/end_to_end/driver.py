@@ -9,12 +9,12 @@ from pathlib import Path
 import dagster as dg
 
 from orchestration.daemon import Daemon
-from orchestration.execution import RunOutcome, job_named, queue_job, run_job, tick_uploads_sensor, train_job
+from orchestration.execution import RunOutcome, build_job, job_named, queue_job, run_job, tick_uploads_sensor
 from orchestration.jobs import EVALUATE_JOB, FEEDBACK_JOB
 from tests.end_to_end.jobs import after_raw_job
 
 JOBS = {
-    "train": train_job,
+    "build": build_job,
     "after_raw": after_raw_job,
     "queue": queue_job,
     "evaluate": job_named(EVALUATE_JOB),

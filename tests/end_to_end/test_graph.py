@@ -1,7 +1,7 @@
 """The whole graph, once, through real Dagster runs in processes of their own, and what it left behind.
 
-`finished` runs `train_and_promote`, the uploads sensor until it asks for nothing more, the review queue, what follows
-by itself, `take_feedback`, `evaluate_champion`, and `train_and_promote` again with nothing changed. Everything in this
+`finished` runs `build_everything`, the uploads sensor until it asks for nothing more, the review queue, what follows
+by itself, `take_feedback`, `evaluate_champion`, and `build_everything` again with nothing changed. Everything in this
 file looks at that, or goes on from a copy of it.
 """
 
@@ -34,13 +34,20 @@ pytestmark = pytest.mark.slow
 BAD = "acme/not really.csv"
 MATCHES = dg.AssetKey(["uploads", "upload_matches"])
 TABLES = {
-    *(dg.AssetKey(["raw", name]) for name in ("products", "mappings", "feedback")),
-    *(dg.AssetKey(["staging", f"stg_{name}"]) for name in ("products", "mappings", "feedback")),
-    *(dg.AssetKey(["marts", name]) for name in ("labelled_positives", "vendor_statistics")),
-    *(dg.AssetKey(["matching", name]) for name in ("split_parts", "training_pairs", "product_names")),
-    *(dg.AssetKey(["uploads", name]) for name in ("upload_lines", "upload_matches", "review_queue")),
-    *(dg.AssetKey(["monitoring", name]) for name in ("live_quality", "upload_drift", "weekly_drift")),
-}
+    dg.AssetKey([group, name])
+    for group, names in {
+        "raw": ("products", "mappings", "feedback", "listings", "category_feedback", "category_mapping"),
+        "staging": (
+            "stg_products", "stg_mappings", "stg_feedback", "stg_categories", "stg_listings", "stg_category_feedback",
+        ),
+        "marts": ("labelled_positives", "vendor_statistics", "labelled_listings"),
+        "matching": ("split_parts", "training_pairs", "product_names"),
+        "classification": ("listing_parts", "suspicious_labels"),
+        "uploads": ("upload_lines", "upload_matches", "upload_categories", "review_queue"),
+        "monitoring": ("live_quality", "upload_drift", "weekly_drift", "category_quality", "category_drift"),
+    }.items()
+    for name in names
+}  # fmt: skip
 
 
 @dataclass
@@ -81,7 +88,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     bad.parent.mkdir()
     bad.write_bytes(b"PK\x03\x04" + b"\0" * 60)
     made = Finished(
-        world, world.drive("train", "follow", "uploads", "queue", "follow", "feedback", "evaluate", "train"), good
+        world, world.drive("build", "follow", "uploads", "queue", "follow", "feedback", "evaluate", "build"), good
     )
     with dg.DagsterInstance.from_config(str(world.home)) as instance:
         for key in instance.all_asset_keys():
@@ -92,8 +99,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 
 
 def test_every_run_did_what_it_should(finished: Finished) -> None:
-    assert [run["success"] for run in finished.runs("train")] == [True, True], finished.outcomes
-    assert [run["failed_checks"] for run in finished.runs("train")] == [[], []]
+    assert [run["success"] for run in finished.runs("build")] == [True, True], finished.outcomes
+    assert [run["failed_checks"] for run in finished.runs("build")] == [[], []]
     uploads = {str(run["metadata"]): run["success"] for run in finished.runs("uploads")}
     assert sorted(uploads.values()) == [False, True, True, True]
     assert [run["success"] for run in finished.runs("queue")] == [True]
@@ -135,6 +142,10 @@ def test_everything_that_is_no_table_is_known_to_be_none(finished: Finished) -> 
         "raw/data_directory", "catalog/product_profile", "matching/title_encoder", "matching/product_embeddings",
         "matching/product_index", "matching/matcher", "matching/matcher_evaluation", "matching/champion",
         "matching/catalog_index", "monitoring/champion_evaluation", "monitoring/drift_reference",
+        "classification/listing_pictures", "classification/text_classifier", "classification/image_classifier",
+        "classification/text_evaluation", "classification/image_evaluation", "classification/ensemble_evaluation",
+        "classification/text_champion", "classification/image_champion", "classification/category_champion",
+        "classification/category_ensemble", "monitoring/category_reference",
     }  # fmt: skip
 
 
@@ -209,6 +220,7 @@ def test_artifacts_are_whole_and_none_is_pickled(finished: Finished) -> None:
     manifests = list((finished.world.lake / "artifacts").glob(f"*/*/{MANIFEST}"))
     assert {path.parent.parent.name for path in manifests} == {
         "title_encoder", "product_embeddings", "product_index", "title_matcher", "drift_reference",
+        "text_classifier", "category_ensemble",
     }  # fmt: skip
     for manifest in manifests:
         for name, entry in json.loads(manifest.read_text())["files"].items():
@@ -283,7 +295,7 @@ def test_a_bad_upload_failed_alone_and_was_set_aside(finished: Finished) -> None
 
 
 def test_again_with_nothing_changed_makes_nothing_and_keeps_the_champion(finished: Finished) -> None:
-    first, second = (run["metadata"] for run in finished.runs("train"))
+    first, second = (run["metadata"] for run in finished.runs("build"))
     assert (first["matching/title_encoder"]["trained_now"], second["matching/title_encoder"]["trained_now"]) == (
         True,
         False,
@@ -424,7 +436,7 @@ def test_tables_made_after_a_kill_are_the_same(finished: Finished, disturbed: Di
         for pattern in ("staging/*", "marts/*", "matching/*.parquet")
         for path in (finished.world.lake / "tables").glob(pattern)
     ]
-    assert len(names) == 8
+    assert len(names) == 12
     for name in names:
         pd.testing.assert_frame_equal(
             pd.read_parquet(disturbed.world.lake / name), pd.read_parquet(finished.world.lake / name)

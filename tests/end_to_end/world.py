@@ -67,6 +67,9 @@ class World:
             "SHELFWISE_ENCODER_CONFIG": json.dumps(ENCODER),
             # A split on which the matcher beats the baselines clearly: about a hundred lines decide here.
             "SHELFWISE_SPLIT_SEED": "5",
+            # Products stand in for listings, six to a category.
+            "SHELFWISE_TEXT_CONFIG": json.dumps({"architecture": "none"}),
+            "SHELFWISE_TEXT_FLOOR": "0.1",
             "OMP_NUM_THREADS": "1",
             "DO_NOT_TRACK": "1",
             **self.settings,

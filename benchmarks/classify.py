@@ -95,9 +95,10 @@ def own_system() -> System:
     """Return the project's own classifiers."""
 
     from shelfwise.classification.ensemble import Ensemble
-    from shelfwise.classification.image import ImageClassifier, ImageConfig, train_images
+    from shelfwise.classification.image import ImageClassifier, ImageConfig
     from shelfwise.classification.pictures import read_picture
     from shelfwise.classification.text import TextClassifier, TextConfig, train_text
+    from shelfwise.classification.train_image import train_images
 
     side = ImageConfig().side
 

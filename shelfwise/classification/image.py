@@ -3,7 +3,7 @@
     model = ImageClassifier.load(directory)
     p = model.probabilities(pixels)  # float32 [n, classes], calibrated
 
-It is trained by `train_images`, or as a process by `python -m shelfwise.classification.train_image`.
+It is trained by `train_image.train_images`, or as a process by `python -m shelfwise.classification.train_image`.
 """
 
 from __future__ import annotations
@@ -14,17 +14,11 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
-import pandas as pd
 
-from shelfwise.classification.pictures import Pictures
-from shelfwise.training.process import Progress
 from shelfwise.training.settings import Settings
-
-if TYPE_CHECKING:
-    pass
 
 ABOUT, CONFIG, WEIGHTS, BACKBONE = "classifier.json", "image_config.json", "model.safetensors", "backbone"
 AT_ONCE = 128
@@ -107,27 +101,6 @@ class ImageConfig(Settings):
         for name, value in least.items():
             if getattr(self, name) < value:
                 raise ValueError(f"{name} must be at least {value}, not {getattr(self, name)}")
-
-
-def fingerprint(pictures: Pictures, labels: pd.DataFrame, config: ImageConfig, world_size: int = 1) -> str:
-    """Return an id of everything that decides the weights: pictures, labels, configuration, base model, libraries."""
-    from shelfwise.classification.train_image import fingerprint
-
-    return fingerprint(pictures, labels, config, world_size)
-
-
-def train_images(
-    pictures: Pictures | Path | str,
-    labels: pd.DataFrame,
-    config: ImageConfig,
-    out_dir: Path | str,
-    work_dir: Path | str,
-    progress: Progress | None = None,
-) -> dict[str, Any]:
-    """Train an image classifier; see `shelfwise.classification.train_image.train_images`."""
-    from shelfwise.classification import train_image
-
-    return train_image.train_images(pictures, labels, config, out_dir, work_dir, progress)
 
 
 class ImageClassifier:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +14,10 @@ import pandas as pd
 import pytest
 
 from shelfwise.classification import train_image
-from shelfwise.classification.image import ImageClassifier, ImageConfig, train_images
+from shelfwise.classification.image import ImageClassifier, ImageConfig
 from shelfwise.classification.pictures import Pictures
-from shelfwise.classification.train_image import fingerprint, task_of
+from shelfwise.classification.train_image import fingerprint, task_of, train_images
+from tests.unit.killed_training import kill_while_saving
 
 CLASSES = ("Food > Round > Big", "Food > Round > Small", "Tools > Bar")
 TINY = ImageConfig(
@@ -357,22 +356,10 @@ def test_half_precision_trains_on_a_processor_too(pictures: Pictures, labels: pd
 
 # --- kills and resumption
 
-CHILD = """
-import os, signal, sys
-import pandas as pd
-from shelfwise.classification.image import ImageConfig, train_images
-from shelfwise.training import process
+TRAINING = """
+from shelfwise.classification.image import ImageConfig
+from shelfwise.classification.train_image import train_images
 pictures, labels, config, out, work = sys.argv[1:]
-process.prepare_environment(1)
-from shelfwise.training import loop
-whole, calls = loop.mark_complete, []
-def killed_while_saving(checkpoint):
-    calls.append(checkpoint)
-    if len(calls) == 3:
-        (checkpoint / "optimizer.pt").write_bytes(b"half")
-        os.kill(os.getpid(), signal.SIGKILL)
-    whole(checkpoint)
-loop.mark_complete = killed_while_saving
 train_images(pictures, pd.read_parquet(labels), ImageConfig.from_json(open(config).read()), out, work)
 """
 
@@ -383,9 +370,9 @@ def test_training_killed_while_saving_ends_with_the_same_files(
     pictures.save(tmp_path / "pictures")
     labels.to_parquet(tmp_path / "labels.parquet")
     (tmp_path / "config.json").write_text(TINY.to_json())
-    arguments = [str(tmp_path / name) for name in ("pictures", "labels.parquet", "config.json", "out", "work")]
-    child = subprocess.run([sys.executable, "-c", CHILD, *arguments], capture_output=True, text=True, check=False)
-    assert child.returncode == -signal.SIGKILL, child.stderr[-2000:]
+    kill_while_saving(
+        TRAINING, *(tmp_path / name for name in ("pictures", "labels.parquet", "config.json", "out", "work"))
+    )
     assert not (tmp_path / "out").exists()
     events: list[dict[str, Any]] = []
     train_images(pictures, labels, TINY, tmp_path / "out", tmp_path / "work", events.append)

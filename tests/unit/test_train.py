@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +23,7 @@ from shelfwise.matching.training_models import train_vocabulary
 from shelfwise.text import normalise
 from shelfwise.training import process
 from shelfwise.training.checkpoints import last_whole_checkpoint, mark_complete
+from tests.unit.killed_training import kill_while_saving
 
 TINY = EncoderConfig(
     architecture="bert",
@@ -52,7 +52,6 @@ TINY_STATIC = EncoderConfig(
     patience=0,
     num_threads=1,
 )
-
 
 WRITTEN = {"glenmore": "gm", "karvina": "kvn", "solvane": "solv", "tiberio": "tb"}
 WRITTEN |= {"whisky": "uisge", "vodka": "wodka", "gin": "genever", "rum": "rhum", "liqueur": "likoer"}
@@ -386,22 +385,9 @@ def column_of(rows: TrainingRows, row: int, column: list[int]) -> list[int]:
 
 # --- kills and resumption
 
-CHILD = """
-import json, os, signal, sys
-import pandas as pd
+TRAINING = """
 from shelfwise.matching import train
-from shelfwise.training import process
 pairs, config, out, work = sys.argv[1:]
-process.prepare_environment(1)
-from shelfwise.training import loop
-whole, calls = loop.mark_complete, []
-def killed_while_saving(checkpoint):
-    calls.append(checkpoint)
-    if len(calls) == 3:
-        (checkpoint / "optimizer.pt").write_bytes(b"half")
-        os.kill(os.getpid(), signal.SIGKILL)
-    whole(checkpoint)
-loop.mark_complete = killed_while_saving
 train.train_encoder(pd.read_parquet(pairs), train.EncoderConfig.from_json(open(config).read()), out, work)
 """
 
@@ -411,9 +397,7 @@ def test_training_killed_while_saving_ends_with_the_same_files(
 ) -> None:
     pairs.to_parquet(tmp_path / "pairs.parquet")
     (tmp_path / "config.json").write_text(undisturbed["config"].to_json())
-    arguments = [str(tmp_path / name) for name in ("pairs.parquet", "config.json", "out", "work")]
-    child = subprocess.run([sys.executable, "-c", CHILD, *arguments], capture_output=True, text=True, check=False)
-    assert child.returncode == -signal.SIGKILL, child.stderr[-2000:]
+    kill_while_saving(TRAINING, *(tmp_path / name for name in ("pairs.parquet", "config.json", "out", "work")))
     assert not (tmp_path / "out").exists()
     (run_dir,) = (tmp_path / "work").iterdir()
     halves = [p for p in run_dir.glob("checkpoint-*") if not (p / "complete.json").exists()]

@@ -17,7 +17,7 @@ As JSON, one object:
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -69,10 +69,7 @@ def answers_from_matches(
 
     `matches`: rows of uploads/upload_matches. Raises InputError naming each line that they do not hold.
     """
-    rows = matches[matches["line_id"].isin(list(chosen))].sort_values("rank", kind="stable")
-    by_line = dict(iter(rows.groupby("line_id", sort=False)))
-    if missing := [line for line in chosen if line not in by_line]:
-        raise InputError([Problem(str(line), "a line of these matches", column="line_id") for line in missing])
+    by_line = rows_by_line(matches, chosen, "matches")
     at = (answered_at or clock.now()).isoformat()
     made = []
     for line, product in chosen.items():
@@ -82,6 +79,17 @@ def answers_from_matches(
         one |= {"line_id": keys[2], "file": keys[1], "prediction_id": prediction_id(*keys)}
         made.append(one | {"prediction": _prediction(by_line[line])})
     return made
+
+
+def rows_by_line(predicted: pd.DataFrame, chosen: Iterable[str], what: str) -> dict[str, pd.DataFrame]:
+    """Return the rows of each chosen line by rank. Raises InputError naming each line that `predicted` does not hold;
+    `what` it is, for people.
+    """
+    rows = predicted[predicted["line_id"].isin(list(chosen))].sort_values("rank", kind="stable")
+    by_line = dict(iter(rows.groupby("line_id", sort=False)))
+    if missing := [line for line in chosen if line not in by_line]:
+        raise InputError([Problem(str(line), f"a line of these {what}", column="line_id") for line in missing])
+    return by_line
 
 
 def _prediction(rows: pd.DataFrame) -> dict[str, Any]:
@@ -105,6 +113,11 @@ def new_answer(
     vendor_id: str, vendor_title: str, product_id: str | None, answered_by: str = "", answered_at: str | None = None
 ) -> Answer:
     """Return an answer with every field, to a line of which nothing else is known. The default time is now."""
+    return blank_answer(vendor_id, vendor_title, answered_by, answered_at) | {"product_id": product_id}
+
+
+def blank_answer(vendor_id: str, vendor_title: str, answered_by: str, answered_at: str | None) -> Answer:
+    """Return what every answer holds, whatever it is about, without the answer itself."""
     return {
         "answer_id": str(uuid.uuid4()),
         "prediction_id": None,
@@ -112,7 +125,6 @@ def new_answer(
         "vendor_title": vendor_title,
         "line_id": None,
         "file": None,
-        "product_id": product_id,
         "prediction": None,
         "answered_by": answered_by,
         "answered_at": answered_at or clock.now().isoformat(),

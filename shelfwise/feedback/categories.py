@@ -18,7 +18,6 @@ What makes an answer one to a category is that it has the field `category`.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -26,8 +25,18 @@ from typing import Any
 import pandas as pd
 
 from shelfwise import clock
-from shelfwise.errors import InputError, Problem
-from shelfwise.feedback.answers import Answer, is_number, is_text, parse_time, prediction_id, prediction_ids, shown
+from shelfwise.errors import Problem
+from shelfwise.feedback.answers import (
+    Answer,
+    blank_answer,
+    is_number,
+    is_text,
+    parse_time,
+    prediction_id,
+    prediction_ids,
+    rows_by_line,
+    shown,
+)
 
 _OF = "category\x1e"  # keeps the ids apart from those of matches
 COLUMNS = {
@@ -73,19 +82,8 @@ def new_category_answer(
     answered_at: str | None = None,
 ) -> Answer:
     """Return an answer with every field, to a line of which nothing else is known. The default time is now."""
-    return {
-        "answer_id": str(uuid.uuid4()),
-        "prediction_id": None,
-        "vendor_id": vendor_id,
-        "vendor_title": vendor_title,
-        "description": description,
-        "line_id": None,
-        "file": None,
-        "category": category,
-        "prediction": None,
-        "answered_by": answered_by,
-        "answered_at": answered_at or clock.now().isoformat(),
-    }
+    blank = blank_answer(vendor_id, vendor_title, answered_by, answered_at)
+    return blank | {"description": description, "category": category}
 
 
 def category_answers(
@@ -100,10 +98,7 @@ def category_answers(
 
     `categories`: rows of uploads/upload_categories. Raises InputError naming each line that they do not hold.
     """
-    rows = categories[categories["line_id"].isin(list(chosen))].sort_values("rank", kind="stable")
-    by_line = dict(iter(rows.groupby("line_id", sort=False)))
-    if missing := [line for line in chosen if line not in by_line]:
-        raise InputError([Problem(str(line), "a line of these categories", column="line_id") for line in missing])
+    by_line = rows_by_line(categories, chosen, "categories")
     at, made = (answered_at or clock.now()).isoformat(), []
     for line, category in chosen.items():
         own = by_line[line]

@@ -3,15 +3,15 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 import pandas as pd
 
 from assets.category_reports import category_metadata
-from assets.classification import LISTINGS
+from assets.classification import LISTINGS, packed_pictures
 from assets.common import CATALOG_TEAM, clock_metadata, float_metadata, table
-from assets.models import missing, promote, publish_once, refuse
+from assets.models import artifact_metadata, beside_champion, challenge, missing, promote, publish_once, refuse
 from assets.reports import comparison_metadata
 from resources.classification import ClassificationConfig
 from resources.lake import Lake
@@ -19,13 +19,10 @@ from resources.registry import CATEGORY_ENSEMBLE, IMAGE_CLASSIFIER, TEXT_CLASSIF
 from shelfwise.artifacts import content_id, frame_id
 from shelfwise.classification import judge, promotion
 from shelfwise.classification.listings import of_part, with_parts
-from shelfwise.promotion.gate import decide_promotion, rolled_back_at
+from shelfwise.promotion.gate import decide_promotion
 from shelfwise.promotion.rules import Rules
 from shelfwise.registry import ModelVersion, Registry
 from shelfwise.timing import DomainClock
-
-if TYPE_CHECKING:
-    from shelfwise.classification.pictures import Pictures
 
 ENSEMBLE_VERSION = "1"
 MODELS = {judge.TEXT: TEXT_CLASSIFIER, judge.IMAGE: IMAGE_CLASSIFIER, judge.ENSEMBLE: CATEGORY_ENSEMBLE}
@@ -45,14 +42,6 @@ def registered(versions: Registry, kind: str, evaluation: dict) -> ModelVersion:
     return versions.register(MODELS[kind], one["location"], one["id"], metrics, evaluation["lineage"])
 
 
-def _pictures(reference: dict, lake: Lake) -> "Pictures | None":
-    if "location" not in reference:
-        return None
-    from shelfwise.classification.pictures import Pictures
-
-    return Pictures.load(lake.fetch(reference["location"]))
-
-
 def _loaded(kind: str, version: ModelVersion, lake: Lake) -> tuple[judge.Judged | None, str | None]:
     """A registered classifier; or why it cannot be used any more: to refuse every candidate would leave no way out."""
     try:
@@ -64,32 +53,29 @@ def _loaded(kind: str, version: ModelVersion, lake: Lake) -> tuple[judge.Judged 
 def _evaluated(
     kind: str,
     candidate: dict,
-    listings: pd.DataFrame,
-    pictures: "Pictures | None",
+    known: tuple[pd.DataFrame, pd.DataFrame],
+    listing_pictures: dict | None,
     registry: ModelRegistry,
     classification: ClassificationConfig,
     lake: Lake,
 ) -> dg.MaterializeResult[dict]:
-    """Measure a candidate beside simple baselines and, listing by listing, the champion; register it as challenger."""
+    """Measure a candidate beside simple baselines and, listing by listing, the champion; register it as challenger.
+    `known`: the labelled listings and their parts. `listing_pictures`: the asset's value, None for text alone.
+    """
+    if "missing" in candidate:
+        return missing(candidate["missing"])
+    listings, pictures = with_parts(*known), packed_pictures(listing_pictures or {}, lake)
     versions, seed = registry.open(), classification.split_seed
     current = versions.alias(MODELS[kind])
-    same = current is not None and current.artifact_id == candidate["id"]
     value: dict[str, Any] = {
         "candidate": candidate,
-        "champion_version": current.label if current else None,
-        "champion_number": current.version if current else None,
-        "champion_metrics": None,
-        "champion_unusable": None,
-        "paired": None,
-        "slices": [],
-        "compared": None,
-        "same": same,
+        **beside_champion(current, candidate["id"]),
         "modalities": candidate.get("modalities", []),
         "lineage": {"listings": frame_id(listings), **candidate.get("lineage", {})},
     }
     with DomainClock() as clock:
         one, champion = judge.load(kind, lake.fetch(candidate["location"])), None
-        if current is not None and not same:
+        if current is not None and not value["same"]:
             champion, value["champion_unusable"] = _loaded(kind, current, lake)
         tree = judge.classes_of(judge.held_out(kind, listings, pictures), *filter(None, (one, champion)))
         result = judge.judge(kind, one, listings, pictures, tree, seed)
@@ -97,17 +83,15 @@ def _evaluated(
         rules = _rules(kind, value, classification)
         if champion is not None and current is not None:
             against = judge.judge(kind, champion, listings, pictures, tree, seed, beside=False)
-            known = promotion.read_trained_on(lake.fetch(current.artifact))
-            compared = promotion.compare(result.lines, against.lines, rules, known, seed)
+            trained_on = promotion.read_trained_on(lake.fetch(current.artifact))
+            compared = promotion.compare(result.lines, against.lines, rules, trained_on, seed)
             value |= {"champion_metrics": against.metrics, **compared.to_json()}
     version = registered(versions, kind, value)
-    versions.challenge(version)
-    value["rolled_back"] = rolled_back_at(versions.history(MODELS[kind]), version.version)
+    value["rolled_back"] = challenge(versions, version)
     metadata = {
         "candidate": version.label,
         **category_metadata(result, value, pictures),
         **comparison_metadata(value, rules),
-        **({"champion_unusable": value["champion_unusable"]} if value["champion_unusable"] else {}),
         **clock_metadata(clock),
     }
     return dg.MaterializeResult(value=value, metadata=metadata)
@@ -133,10 +117,8 @@ def text_evaluation(
     """The text candidate on listings it never saw, by level of the tree and by slice, beside the most frequent
     category, the linear model on n-grams and, listing by listing, the champion. Registered here, as challenger.
     """
-    if "missing" in text_classifier:
-        return missing(text_classifier["missing"])
-    listings = with_parts(labelled_listings, listing_parts)
-    return _evaluated(judge.TEXT, text_classifier, listings, None, registry, classification, lake)
+    known = labelled_listings, listing_parts
+    return _evaluated(judge.TEXT, text_classifier, known, None, registry, classification, lake)
 
 
 @dg.asset(
@@ -160,10 +142,8 @@ def image_evaluation(
     """The image candidate on pictures it never saw, with some of them and what it says, beside the most frequent
     category, the nearest pictures by their pixels and the champion. It is registered here, as challenger.
     """
-    if "missing" in image_classifier:
-        return missing(image_classifier["missing"])
-    listings, pictures = with_parts(labelled_listings, listing_parts), _pictures(listing_pictures, lake)
-    return _evaluated(judge.IMAGE, image_classifier, listings, pictures, registry, classification, lake)
+    known = labelled_listings, listing_parts
+    return _evaluated(judge.IMAGE, image_classifier, known, listing_pictures, registry, classification, lake)
 
 
 @dg.asset(
@@ -195,7 +175,7 @@ def category_ensemble(
     parts = {kind: version for kind, version in champions.items() if version is not None}
     if not parts:
         return missing("neither the text nor the image classifier has a champion yet")
-    valid, pictures = of_part(labelled_listings, listing_parts, "valid"), _pictures(listing_pictures, lake)
+    valid, pictures = of_part(labelled_listings, listing_parts, "valid"), packed_pictures(listing_pictures, lake)
     if valid.empty or (judge.TEXT not in parts and pictures is None):
         return missing("there is nothing to weigh the champions on: no listings are held out, or none has a picture")
     clock = DomainClock()
@@ -221,9 +201,7 @@ def category_ensemble(
         "why": about["why"],
         "ways": table(pd.DataFrame(about["table"])),
         "assigns": about["assigns"],
-        "made_now": made,
-        "location": dg.MetadataValue.path(location),
-        **clock_metadata(clock),
+        **artifact_metadata(location, made, clock),
     }
     value = {"id": model_id, "location": location, "modalities": sorted(parts), "lineage": lineage}
     return dg.MaterializeResult(value=value, metadata=metadata, data_version=dg.DataVersion(model_id))
@@ -250,10 +228,8 @@ def ensemble_evaluation(
     """The combination on listings that none of its parts saw, with and without picture and description, beside either
     part alone and the category champion. It is registered here, as challenger.
     """
-    if "missing" in category_ensemble:
-        return missing(category_ensemble["missing"])
-    listings, pictures = with_parts(labelled_listings, listing_parts), _pictures(listing_pictures, lake)
-    return _evaluated(judge.ENSEMBLE, category_ensemble, listings, pictures, registry, classification, lake)
+    known = labelled_listings, listing_parts
+    return _evaluated(judge.ENSEMBLE, category_ensemble, known, listing_pictures, registry, classification, lake)
 
 
 def _champion(kind: str, says: str) -> Callable:

@@ -1,17 +1,15 @@
 """How the category champion does in production: what people answered, and what it makes of uploads."""
 
-import warnings
 from collections.abc import Iterator
-from pathlib import Path
 
 import dagster as dg
 import pandas as pd
-from dagster_shared.utils.warnings import PreviewWarning
 
 from assets.classification import LISTINGS
-from assets.common import CATALOG_TEAM, clock_metadata, float_metadata, picture, table, table_metadata
-from assets.models import missing, publish_once
-from assets.uploads import upload_files
+from assets.common import CATALOG_TEAM, float_metadata, picture, table, table_metadata
+from assets.drift import champions_reference
+from assets.models import missing
+from assets.uploads import check_of_each_file, upload_files
 from resources.lake import Lake
 from resources.monitoring import MonitoringConfig
 from resources.registry import CATEGORY_ENSEMBLE, ModelRegistry
@@ -69,9 +67,7 @@ def category_quality(
     if champion and fell:
         signal = signals.Signal.of(signals.ACCURACY, "categories below what was accepted", verdict, champion.label)
         raised = signals.raise_signal(lake.path, signal, signals.CATEGORIES)
-    numbers = {
-        f"accepted_{name}": accepted[name] for name in ("top1", "top5", "assigned_precision") if name in accepted
-    }
+    numbers = {f"accepted_{name}": accepted[name] for name in ACCEPTED if name in accepted}
     numbers |= {name: value for name, value in quality.own.items() if value == value}
     by = {"by_version": "version", "by_week": "week", "by_vendor": "vendor"}
     metadata = {
@@ -93,14 +89,11 @@ def category_quality(
     )
 
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore", category=PreviewWarning)
-    STEADY_CATEGORIES = dg.AssetCheckSpec(
-        "steady_categories",
-        asset=["monitoring", "category_drift"],
-        description="What the champion makes of the file is like what it makes of listings it was not trained on.",
-        partitions_def=upload_files,
-    )
+STEADY_CATEGORIES = check_of_each_file(
+    "steady_categories",
+    ["monitoring", "category_drift"],
+    "What the champion makes of the file is like what it makes of listings it was not trained on.",
+)
 
 
 @dg.asset(
@@ -128,25 +121,11 @@ def category_reference(
     listings, about = with_parts(labelled_listings, listing_parts), {"champion_version": champion.label}
     if listings.loc[listings["split"] != "train", "seller_id"].isna().all():
         return missing("no held-out listing says who sells it, so how sellers differ is not known")
-    clock = DomainClock()
 
-    def write(directory: Path) -> None:
-        with clock:
-            make_reference(CategoryModel.load(lake.fetch(champion.artifact)), listings, about).save(directory)
+    def make() -> drift.Reference:
+        return make_reference(CategoryModel.load(lake.fetch(champion.artifact)), listings, about)
 
-    location, made = publish_once(lake, REFERENCE, reference_id(champion.artifact_id), write)
-    reference = drift.Reference.load(lake.fetch(location))
-    spreads = pd.DataFrame([{"measure": name, **vars(one)} for name, one in reference.spreads.items()])
-    metadata = {
-        "champion_version": champion.label,
-        **float_metadata({name: reference.about[name] for name in ("lines", "vendors")}),
-        "measures": table(spreads),
-        "made_now": made,
-        "location": dg.MetadataValue.path(location),
-        **clock_metadata(clock),
-    }
-    value = {"location": location, "champion_id": champion.artifact_id, "champion_version": champion.label}
-    return dg.MaterializeResult(value=value, metadata=metadata)
+    return champions_reference(lake, REFERENCE, reference_id(champion.artifact_id), champion, make)
 
 
 @dg.asset(

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dagster as dg
 import pandas as pd
 
 from assets.category_reports import some_pictures
-from assets.common import CATALOG_TEAM, clock_metadata, float_metadata, table, table_metadata
-from assets.models import missing, publish_once, train_once
+from assets.common import CATALOG_TEAM, float_metadata, table, table_metadata
+from assets.models import artifact_metadata, missing, publish_once, train_once
 from resources.classification import ClassificationConfig
 from resources.lake import Lake
 from resources.registry import IMAGE_CLASSIFIER, TEXT_CLASSIFIER
@@ -19,6 +20,9 @@ from shelfwise.classification import picture_files
 from shelfwise.classification.listings import picture_keys, why_too_few, with_parts
 from shelfwise.classification.promotion import TRAINED_ON, trained_on
 from shelfwise.timing import DomainClock
+
+if TYPE_CHECKING:
+    from shelfwise.classification.pictures import Pictures
 
 # Part of the content ids: raise one when the same inputs would give another artifact than before.
 PICTURES_VERSION, TEXT_VERSION, IMAGE_VERSION = "1", "1", "1"
@@ -69,12 +73,19 @@ def listing_pictures(
         "problems": table(pictures.problems, 100, width=200),
         "reasons": table(_reasons(pictures.problems)),
         **some_pictures(pictures, labelled_listings),
-        "made_now": made,
-        "location": dg.MetadataValue.path(location),
-        **clock_metadata(clock),
+        **artifact_metadata(location, made, clock),
     }
     value = {"id": pictures_id, "location": location, "pictures": len(pictures)}
     return dg.MaterializeResult(value=value, metadata=metadata, data_version=dg.DataVersion(pictures_id))
+
+
+def packed_pictures(reference: dict, lake: Lake) -> "Pictures | None":
+    """Return what classification/listing_pictures has packed, None where no listing has a picture."""
+    if "location" not in reference:
+        return None
+    from shelfwise.classification.pictures import Pictures
+
+    return Pictures.load(lake.fetch(reference["location"]))
 
 
 def _reasons(problems: pd.DataFrame) -> pd.DataFrame:
@@ -104,11 +115,8 @@ def listing_parts(
 
     former = lake.last_table(context.asset_key)
     with DomainClock() as clock:
-        listings = labelled_listings
-        if "location" in listing_pictures:
-            from shelfwise.classification.pictures import Pictures
-
-            pictures = Pictures.load(lake.fetch(listing_pictures["location"]))
+        listings, pictures = labelled_listings, packed_pictures(listing_pictures, lake)
+        if pictures is not None:
             listings = listings.assign(image_key=picture_keys(listings, pictures))
         parts = deal(listings, seed=classification.split_seed, former=former)
         dealt = with_parts(listings, parts)
@@ -212,12 +220,11 @@ def text_classifier(
 
     def write(work: Path) -> Mapping[str, Path]:
         listings.to_parquet(work / "listings.parquet", index=False)
-        (work / "config.json").write_text(config.to_json())
-        return {"listings": work / "listings.parquet", "config": work / "config.json"}
+        return {"listings": work / "listings.parquet"}
 
     model_id = fingerprint(listings, config)
     beside = {TRAINED_ON: trained_on(listing_parts)}
-    trained = train_once(context, trainer, lake, TEXT_MODULE, (TEXT_CLASSIFIER, model_id), write, beside)
+    trained = train_once(context, trainer, lake, TEXT_MODULE, (TEXT_CLASSIFIER, model_id), config, write, beside)
     value = {"id": model_id, "location": trained.location, "listings": frame_id(listings)}
     metadata = {"listings": len(listings), **trained.metadata}
     return dg.MaterializeResult(value=value, metadata=metadata, data_version=dg.DataVersion(model_id))
@@ -245,13 +252,12 @@ def image_classifier(
     """The candidate that looks at the picture: a small convolutional network trained from scratch with augmentation, or
     a pretrained backbone; in a process of its own. The same pictures, labels and settings are trained once.
     """
-    if "missing" in listing_pictures:
+    pictures = packed_pictures(listing_pictures, lake)
+    if pictures is None:
         return missing(listing_pictures["missing"])
     from shelfwise.classification.judge import with_picture
-    from shelfwise.classification.pictures import Pictures
     from shelfwise.classification.train_image import ImageConfig, fingerprint
 
-    pictures = Pictures.load(lake.fetch(listing_pictures["location"]))
     labels = with_picture(with_parts(labelled_listings, listing_parts), pictures)
     why = why_too_few(labels, classification.least_listings, "listings with a picture")
     if why:
@@ -260,13 +266,11 @@ def image_classifier(
 
     def write(work: Path) -> Mapping[str, Path]:
         labels[[*LABELS]].to_parquet(work / "labels.parquet", index=False)
-        (work / "config.json").write_text(config.to_json())
-        directory = lake.fetch(listing_pictures["location"])
-        return {"pictures": directory, "labels": work / "labels.parquet", "config": work / "config.json"}
+        return {"pictures": lake.fetch(listing_pictures["location"]), "labels": work / "labels.parquet"}
 
     model_id = fingerprint(pictures, labels, config)
     beside = {TRAINED_ON: trained_on(listing_parts)}
-    trained = train_once(context, trainer, lake, IMAGE_MODULE, (IMAGE_CLASSIFIER, model_id), write, beside)
+    trained = train_once(context, trainer, lake, IMAGE_MODULE, (IMAGE_CLASSIFIER, model_id), config, write, beside)
     value = {"id": model_id, "location": trained.location, "listings": frame_id(labels[[*LABELS]])}
     metadata = {"listings": len(labels), **trained.metadata}
     return dg.MaterializeResult(value=value, metadata=metadata, data_version=dg.DataVersion(model_id))

@@ -1,16 +1,16 @@
 """Drift: each upload, and each week of uploads, against what the champion was trained on."""
 
-import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from urllib.parse import quote
 
 import dagster as dg
 import pandas as pd
-from dagster_shared.utils.warnings import PreviewWarning
 
-from assets.common import MATCHING_TEAM, clock_metadata, float_metadata, picture, table, table_metadata
-from assets.uploads import upload_files
+from assets.common import MATCHING_TEAM, float_metadata, picture, table, table_metadata
+from assets.models import artifact_metadata, publish_once
+from assets.uploads import check_of_each_file, upload_files
 from resources.lake import Lake
 from resources.monitoring import MonitoringConfig
 from resources.registry import TITLE_MATCHER, ModelRegistry
@@ -23,15 +23,13 @@ from shelfwise.timing import DomainClock
 
 KIND = "drift_reference"
 DAYS = 7  # of the weekly look
+COUNTED = ("lines", "vendors", "held_out_vendors")
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore", category=PreviewWarning)
-    STEADY = dg.AssetCheckSpec(
-        "steady_inputs",
-        asset=["monitoring", "upload_drift"],
-        description="The file is like what vendors sent when the champion was trained; if not, says what changed.",
-        partitions_def=upload_files,
-    )
+STEADY = check_of_each_file(
+    "steady_inputs",
+    ["monitoring", "upload_drift"],
+    "The file is like what vendors sent when the champion was trained; if not, says what changed.",
+)
 
 
 @dg.asset(
@@ -53,22 +51,44 @@ def drift_reference(
     """What lines were like when the champion was trained, vendor by vendor, with the scores it gives them. Kept under
     an id that follows from the champion's: after a rollback the former champion's is still there.
     """
-    version = registry.open().champion(TITLE_MATCHER)
+    from shelfwise.matching.index import CatalogIndex
+    from shelfwise.matching.matcher import Matcher
+    from shelfwise.monitoring.reference import make_reference, reference_id
+
+    version, pairs = registry.open().champion(TITLE_MATCHER), training_pairs
+
+    def make() -> drift.Reference:
+        matcher = Matcher.load(lake.fetch(version.artifact))
+        index = CatalogIndex.load(lake.fetch(version.lineage["index"]))  # of the catalog it was trained on
+        held_out = set(pairs.loc[pairs["split"] == "test", "vendor_id"].astype(str))
+        about = {"champion_id": version.artifact_id, "champion_version": version.label}
+        return make_reference(matcher, index, positives, held_out, about=about)
+
+    return champions_reference(lake, KIND, reference_id(version.artifact_id), version, make)
+
+
+def champions_reference(
+    lake: Lake, kind: str, reference_id: str, version: ModelVersion, make: Callable[[], drift.Reference]
+) -> dg.MaterializeResult[dict]:
+    """Publish what a champion's uploads are compared with, unless that was done before, and return what its asset does.
+
+    `reference_id`: follows from the champion's.
+    """
     clock = DomainClock()
-    location = _location(lake, version)
-    made = not exists(location)
-    if made:
+
+    def write(directory: Path) -> None:
         with clock:
-            _make(lake, version, positives, training_pairs)
+            make().save(directory)
+
+    location, made = publish_once(lake, kind, reference_id, write)
     reference = drift.Reference.load(lake.fetch(location))
     spreads = pd.DataFrame([{"measure": name, **vars(one)} for name, one in reference.spreads.items()])
+    counted = {name: reference.about[name] for name in COUNTED if name in reference.about}
     metadata = {
         "champion_version": version.label,
-        **float_metadata({name: reference.about[name] for name in ("lines", "vendors", "held_out_vendors")}),
+        **float_metadata(counted),
         "measures": table(spreads),
-        "made_now": made,
-        "location": dg.MetadataValue.path(location),
-        **clock_metadata(clock),
+        **artifact_metadata(location, made, clock),
     }
     value = {"location": location, "champion_id": version.artifact_id, "champion_version": version.label}
     return dg.MaterializeResult(value=value, metadata=metadata)
@@ -78,25 +98,6 @@ def _location(lake: Lake, version: ModelVersion) -> str:
     from shelfwise.monitoring.reference import reference_id
 
     return str(lake.artifact_path(KIND, reference_id(version.artifact_id)))
-
-
-def _make(lake: Lake, version: ModelVersion, positives: pd.DataFrame, pairs: pd.DataFrame) -> None:
-    """Publish the reference of a champion, over the catalog it was trained on."""
-    import tempfile
-    from pathlib import Path
-
-    from shelfwise.matching.index import CatalogIndex
-    from shelfwise.matching.matcher import Matcher
-    from shelfwise.monitoring.reference import make_reference, reference_id
-
-    matcher = Matcher.load(lake.fetch(version.artifact))
-    index = CatalogIndex.load(lake.fetch(version.lineage["index"]))
-    held_out = set(pairs.loc[pairs["split"] == "test", "vendor_id"].astype(str))
-    about = {"champion_id": version.artifact_id, "champion_version": version.label}
-    made = make_reference(matcher, index, positives, held_out, about=about)
-    with tempfile.TemporaryDirectory() as scratch:
-        made.save(Path(scratch))
-        lake.publish(KIND, reference_id(version.artifact_id), Path(scratch))
 
 
 @dg.asset(

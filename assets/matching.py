@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 
 from assets.common import MATCHING_TEAM, clock_metadata, float_metadata, table, table_metadata
-from assets.models import promote, publish_once, train_once
+from assets.models import artifact_metadata, beside_champion, challenge, promote, publish_once, train_once
 from assets.reports import comparison_metadata, evaluation_metadata, guarantee_metadata, update_metadata
 from resources.lake import Lake
 from resources.matching import MatchingConfig
 from resources.registry import TITLE_MATCHER, ModelRegistry
 from resources.trainer import Trainer
 from shelfwise.artifacts import content_id, exists, frame_id
-from shelfwise.promotion.gate import decide_promotion, rolled_back_at
+from shelfwise.promotion.gate import decide_promotion
 from shelfwise.registry import ModelVersion, Registry
 from shelfwise.timing import DomainClock
 
@@ -165,10 +165,10 @@ def title_encoder(
 
     def write(work: Path) -> Mapping[str, Path]:
         training_pairs.to_parquet(work / "pairs.parquet", index=False)
-        (work / "config.json").write_text(encoder.to_json())
-        return {"pairs": work / "pairs.parquet", "config": work / "config.json"}
+        return {"pairs": work / "pairs.parquet"}
 
-    trained = train_once(context, trainer, lake, "shelfwise.matching.train", ("title_encoder", encoder_id), write)
+    model = ("title_encoder", encoder_id)
+    trained = train_once(context, trainer, lake, "shelfwise.matching.train", model, encoder, write)
     begun_from = f"the champion's encoder, {base.name}" if base else encoder.base or "scratch"
     metadata = {**trained.metadata, "begun_from": begun_from}
     reference = {"id": encoder_id, "location": trained.location}
@@ -221,9 +221,7 @@ def product_embeddings(
     metadata = {
         **float_metadata({"names": len(vectors), "dimensions": vectors.shape[1]}),
         **float_metadata({"names_embedded": embedded, "names_reused": len(vectors) - embedded}),
-        "made_now": made,
-        "location": dg.MetadataValue.path(location),
-        **clock_metadata(clock),
+        **artifact_metadata(location, made, clock),
     }
     reference = {"id": embeddings_id, "location": location, **made_with}
     return dg.MaterializeResult(value=reference, metadata=metadata, data_version=dg.DataVersion(embeddings_id))
@@ -271,9 +269,7 @@ def product_index(
     metadata = {
         **float_metadata({name: value for name, value in stats.items() if isinstance(value, int | float)}),
         **{name: value for name, value in stats.items() if isinstance(value, str)},
-        "made_now": made,
-        "location": dg.MetadataValue.path(location),
-        **clock_metadata(clock),
+        **artifact_metadata(location, made, clock),
     }
     reference = {"id": index_id, "location": location, "catalog_id": catalog_id, "version": INDEX_VERSION}
     return dg.MaterializeResult(value=reference, metadata=metadata, data_version=dg.DataVersion(index_id))
@@ -322,9 +318,7 @@ def matcher(
     metadata = {
         **float_metadata({"fitted_lines": len(lines)}),
         **guarantee_metadata(guarantee),
-        "made_now": made,
-        "location": dg.MetadataValue.path(location),
-        **clock_metadata(clock),
+        **artifact_metadata(location, made, clock),
     }
     reference = {"id": matcher_id, "location": location, "index": product_index, "encoder": title_encoder["id"]}
     return dg.MaterializeResult(value=reference, metadata=metadata, data_version=dg.DataVersion(matcher_id))
@@ -394,38 +388,26 @@ def matcher_evaluation(
 
     lines, versions = _positives_of(training_pairs, "test"), registry.open()
     current = versions.alias(TITLE_MATCHER)
-    same = current is not None and current.artifact_id == matcher["id"]
     how = {"policy": matching.decisions(), "seed": matching.split_seed, "by_vendor": vendors_apart(training_pairs)}
-    value: dict[str, Any] = {
-        "champion_metrics": None,
-        "champion_unusable": None,
-        "paired": None,
-        "slices": [],
-        "compared": None,
-    }
+    value = beside_champion(current, matcher["id"])
     with DomainClock() as clock:
         candidate = Matcher.load(lake.fetch(matcher["location"]), policy=how["policy"])
         index = CatalogIndex.load(lake.fetch(matcher["index"]["location"]))
         result = evaluate(candidate, index, lines, seed=matching.split_seed)
-        if current is not None and not same:
+        if current is not None and not value["same"]:
             value |= _beside(current, lake, lambda one: one.build_index(products, product_names), lines, result, **how)
     value |= {
         "matcher": matcher,
         "metrics": result.metrics,
-        "champion_version": current.label if current else None,
-        "champion_number": current.version if current else None,
-        "same": same,
         "about": result.about,
         "data": {"training_pairs": frame_id(training_pairs), "catalog": matcher["index"]["catalog_id"]},
     }
     version = candidate_version(versions, value)
-    versions.challenge(version)
-    value["rolled_back"] = rolled_back_at(versions.history(TITLE_MATCHER), version.version)
+    value["rolled_back"] = challenge(versions, version)
     metadata = {
         "candidate": version.label,
         **evaluation_metadata(result, value["champion_metrics"], candidate),
         **comparison_metadata(value, matching.rules()),
-        **({"champion_unusable": value["champion_unusable"]} if value["champion_unusable"] else {}),
         **clock_metadata(clock),
     }
     return dg.MaterializeResult(value=value, metadata=metadata)
@@ -504,9 +486,7 @@ def catalog_index(
         "champion_version": version.label,
         **float_metadata({"products": len(products), "names": len(product_names)}),
         **told,
-        "made_now": made,
-        "location": dg.MetadataValue.path(location),
-        **clock_metadata(clock),
+        **artifact_metadata(location, made, clock),
     }
     value = {"id": index_id, "location": location, **made_with}
     return dg.MaterializeResult(value=value, metadata=metadata)

@@ -16,9 +16,10 @@ from assets.common import clock_metadata, float_metadata, picture, table
 from resources.lake import Lake
 from resources.trainer import Trainer
 from shelfwise.artifacts import exists
-from shelfwise.promotion.gate import GateDecision
+from shelfwise.promotion.gate import GateDecision, rolled_back_at
 from shelfwise.registry import ModelVersion, Registry, RegistryError
 from shelfwise.timing import DomainClock
+from shelfwise.training.settings import Settings
 
 
 def publish_once(lake: Lake, kind: str, artifact_id: str, write: Callable[[Path], None]) -> tuple[str, bool]:
@@ -29,6 +30,11 @@ def publish_once(lake: Lake, kind: str, artifact_id: str, write: Callable[[Path]
     with tempfile.TemporaryDirectory() as scratch:
         write(Path(scratch))
         return lake.publish(kind, artifact_id, Path(scratch)), True
+
+
+def artifact_metadata(location: str, made: bool, clock: DomainClock) -> dict[str, Any]:
+    """What the UI shows of every artifact: where it lies, whether it was made now, and how long that took."""
+    return {"made_now": made, "location": dg.MetadataValue.path(location), **clock_metadata(clock)}
 
 
 @dataclass(frozen=True)
@@ -63,21 +69,24 @@ def train_once(
     lake: Lake,
     module: str,
     model: tuple[str, str],
+    config: Settings,
     write: Callable[[Path], Mapping[str, Path]],
     beside: Mapping[str, pd.DataFrame] | None = None,
 ) -> Trained:
     """Train a model in a process of its own, unless it was trained before: the same inputs have the same content id.
 
-    `module`: the training's module. `model`: kind of artifact and content id. `write`: puts the inputs into a directory
-    and returns them by the names of the module's arguments. `beside`: tables published with the model, by file name. A
-    training that was killed goes on where it was.
+    `module`: the training's module. `model`: kind of artifact and content id. `config`: its settings. `write`: puts the
+    other inputs into a directory and returns them by the names of the module's arguments. `beside`: tables published
+    with the model, by file name. A training that was killed goes on where it was.
     """
     kind, model_id = model
     location = lake.artifact_path(kind, model_id)
     clock, reused = DomainClock(), exists(location)
     if not reused:
         work = lake.work_directory(kind, model_id)
-        files = {**write(work), "out": work / "model", "work": work / "checkpoints"}
+        settings = work / "config.json"
+        settings.write_text(config.to_json())
+        files = {**write(work), "config": settings, "out": work / "model", "work": work / "checkpoints"}
         clock.add(trainer.train(context, module, files))
         for name, frame in (beside or {}).items():
             frame.to_parquet(work / "model" / name, index=False)
@@ -86,6 +95,28 @@ def train_once(
     directory = lake.fetch(str(location))
     metrics = json.loads((directory / "metrics.json").read_text())
     return Trained(str(location), directory, metrics, not reused, clock)
+
+
+def beside_champion(current: ModelVersion | None, candidate_id: str) -> dict[str, Any]:
+    """Return what an evaluation stores of the champion before the two are compared, which overwrites the empty places
+    (`Comparison.to_json`): who is champion, and whether that is the candidate itself.
+    """
+    return {
+        "champion_version": current.label if current else None,
+        "champion_number": current.version if current else None,
+        "champion_metrics": None,
+        "champion_unusable": None,
+        "paired": None,
+        "slices": [],
+        "compared": None,
+        "same": current is not None and current.artifact_id == candidate_id,
+    }
+
+
+def challenge(versions: Registry, version: ModelVersion) -> str | None:
+    """Make an evaluated candidate the challenger; return when a person rolled it back, None where nobody did."""
+    versions.challenge(version)
+    return rolled_back_at(versions.history(version.model), version.version)
 
 
 def refuse(versions: Registry, version: ModelVersion, reason: str) -> None:

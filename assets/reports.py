@@ -121,7 +121,7 @@ def comparison_metadata(value: dict[str, Any], rules: Rules) -> dict[str, Any]:
     from shelfwise.plots import differences_picture
 
     if not value["paired"]:
-        return {}
+        return {"champion_unusable": value["champion_unusable"]} if value["champion_unusable"] else {}
     paired = pd.DataFrame(value["paired"]).T.rename_axis("measure").reset_index()
     slices = pd.DataFrame(value["slices"])
     free = paired["measure"] == rules.coverage  # may fall as long as it does not vanish

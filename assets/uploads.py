@@ -22,16 +22,24 @@ from shelfwise.timing import DomainClock
 
 upload_files = dg.DynamicPartitionsDefinition(name="upload_files")
 
-with warnings.catch_warnings():
-    # Checks per partition are a preview feature; without it, one bad file would paint the whole asset as failed.
-    warnings.simplefilter("ignore", category=PreviewWarning)
-    READABLE = dg.AssetCheckSpec(
-        "readable",
-        asset=["uploads", "upload_lines"],
-        description="The file could be read by the data contract; if not, says what the vendor has to change.",
-        blocking=True,
-        partitions_def=upload_files,
-    )
+
+def check_of_each_file(name: str, asset: list[str], description: str, blocking: bool = False) -> dg.AssetCheckSpec:
+    """Declare a check of every upload's own partition. That is a preview feature of Dagster; without it, one bad file
+    would paint the whole asset as failed.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", category=PreviewWarning)
+        return dg.AssetCheckSpec(
+            name, asset=asset, description=description, blocking=blocking, partitions_def=upload_files
+        )
+
+
+READABLE = check_of_each_file(
+    "readable",
+    ["uploads", "upload_lines"],
+    "The file could be read by the data contract; if not, says what the vendor has to change.",
+    blocking=True,
+)
 
 
 @dg.asset(

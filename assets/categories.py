@@ -1,16 +1,17 @@
-"""Categories of vendor uploads: one partition per file, beside its matches, and each checks the other."""
+"""Categories of vendor uploads: one partition per file beside its matches, each checking the other; their queue."""
 
 import dagster as dg
 import pandas as pd
 
 from assets.common import CATALOG_TEAM, float_metadata, picture, table, table_metadata
-from assets.uploads import upload_files
+from assets.uploads import exported, upload_files
 from resources.lake import Lake
 from resources.monitoring import MonitoringConfig
 from resources.registry import CATEGORY_ENSEMBLE, ModelRegistry
 from shelfwise.timing import DomainClock
 
 MATCHES = dg.AssetKey(["uploads", "upload_matches"])
+FEEDBACK = dg.AssetKey(["raw", "category_feedback"])
 PRODUCTS, CATEGORIES = dg.AssetKey(["staging", "stg_products"]), dg.AssetKey(["staging", "stg_categories"])
 
 
@@ -67,3 +68,30 @@ def upload_categories(
         **table_metadata(found, clock),
     }
     return dg.MaterializeResult(value=found, metadata=metadata)
+
+
+@dg.asset(
+    key_prefix="uploads",
+    group_name="uploads",
+    owners=CATALOG_TEAM,
+    kinds={"csv"},
+    ins={
+        "upload_categories": dg.AssetIn(
+            metadata={"allow_missing_partitions": True},
+            partition_mapping=dg.AllPartitionMapping(),
+            key=["uploads", "upload_categories"],
+        ),
+    },
+    deps=[FEEDBACK],  # looked up: nobody may have answered yet
+    code_version="1",
+)
+def category_queue(upload_categories: dict[str, pd.DataFrame], lake: Lake) -> dg.MaterializeResult[pd.DataFrame]:
+    """Lines whose category a person has to decide and nobody has answered, over all uploads: those that are suggested
+    or asked about, those whose approved match says otherwise, and those that are audited; also as a CSV that is safe
+    to open in a spreadsheet. With a column `answer` filled in, `python -m shelfwise.feedback import` takes it back.
+    """
+    from shelfwise.classification.asking import REASONS, category_lines
+
+    with DomainClock() as clock:
+        queue = category_lines(upload_categories, lake.last_table(FEEDBACK))
+    return exported(queue, "category_queue", lake, REASONS, len(upload_categories or {}), clock)

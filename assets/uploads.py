@@ -1,7 +1,7 @@
 """Vendor uploads: one partition per file, from the lines in it to matches and the review queue."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import dagster as dg
 import pandas as pd
@@ -169,17 +169,26 @@ def review_queue(
     those that are audited; also as a CSV that is safe to open in a spreadsheet.
     """
     from shelfwise.matching.decisions import review_lines
-    from shelfwise.safe_export import to_csv_bytes
 
     with DomainClock() as clock:
         queue = review_lines(upload_matches, feedback)
+    return exported(queue, "review_queue", lake, ("review", "audit"), len(upload_matches or {}), clock)
+
+
+def exported(
+    queue: pd.DataFrame, name: str, lake: Lake, reasons: Sequence[str], uploads: int, clock: DomainClock
+) -> dg.MaterializeResult[pd.DataFrame]:
+    """Return a queue, with its lines by reason, and write it to the lake's exports too."""
+    from shelfwise.safe_export import to_csv_bytes
+
+    with clock:
         export = to_csv_bytes(queue)
-    place = lake.path / "exports" / "review_queue.csv"
+    place = lake.path / "exports" / f"{name}.csv"
     atomic_write_bytes(place, export)
     metadata = {
         "export": dg.MetadataValue.path(str(place)),
-        "uploads": len(upload_matches or {}),
-        **{f"to_{reason}": int((queue["reason"] == reason).sum()) for reason in ("review", "audit")},
+        "uploads": uploads,
+        **{f"to_{reason}": int((queue["reason"] == reason).sum()) for reason in reasons},
         "first_lines": table(queue, 20, width=400),
         **table_metadata(queue, clock),
     }

@@ -21,7 +21,7 @@ The conditions:
 - `uploads/review_queue` follows every upload that was matched, and every answer. It reads all partitions of
   `upload_matches`. A plain `eager()` waits until none of them is missing, and a bad upload's partition is missing for
   ever: one bad file would freeze the queue. So that part of the condition is taken out, and the asset skips missing
-  partitions when it reads.
+  partitions when it reads. `uploads/category_queue` follows the categories of uploads, and answers to them, likewise.
 - `monitoring/drift_reference`, what the champion was trained on, follows the champion as its index does.
 - `monitoring/upload_drift` follows the matches of its own upload, and nothing else: with a new champion, uploads of the
   past are not compared anew; those that are matched again are.
@@ -50,6 +50,7 @@ EVALUATION = dg.AssetKey(["matching", "matcher_evaluation"])
 INDEX = dg.AssetKey(["matching", "catalog_index"])
 MATCHES = dg.AssetKey(["uploads", "upload_matches"])
 QUEUE = dg.AssetKey(["uploads", "review_queue"])
+CATEGORY_QUEUE = dg.AssetKey(["uploads", "category_queue"])
 DRIFT = dg.AssetKey(["monitoring", "upload_drift"])
 REFERENCE = dg.AssetKey(["monitoring", "drift_reference"])
 CHAMPION_EVALUATION = dg.AssetKey(["monitoring", "champion_evaluation"])
@@ -82,10 +83,14 @@ def following_any(*keys: dg.AssetKey, needs: Sequence[dg.AssetKey] = ()) -> dg.A
     return condition & ~anything_missing.allow(dg.AssetSelection.assets(*needs)) if needs else condition
 
 
+# Whatever is missing among what a queue is made from is skipped when it is read.
+COLLECTED = dg.AutomationCondition.eager().without(~dg.AutomationCondition.any_deps_missing())
+
 FOLLOWS: dict[dg.AssetKey, dg.AutomationCondition] = {
     CHAMPION: following(EVALUATION),
     INDEX: following(CHAMPION),
-    QUEUE: dg.AutomationCondition.eager().without(~dg.AutomationCondition.any_deps_missing()),
+    QUEUE: COLLECTED,
+    CATEGORY_QUEUE: COLLECTED,
     REFERENCE: following(CHAMPION),
     DRIFT: following(MATCHES),
     TEXT_CHAMPION: following(TEXT_EVALUATION),

@@ -72,7 +72,7 @@ def upload_job() -> dg.JobDefinition:
 
 
 def queue_job() -> dg.JobDefinition:
-    """`refresh_review_queue`, resolved."""
+    """`refresh_queues`, resolved."""
     return resolved_job(QUEUE_JOB)
 
 

@@ -20,7 +20,7 @@ FEEDBACK_JOB = "take_feedback"
 UPLOAD_JOB = "match_upload"
 CATEGORIES_JOB = "classify_upload"
 REMATCH_JOB = "rematch_review"
-QUEUE_JOB = "refresh_review_queue"
+QUEUE_JOB = "refresh_queues"
 STANDING_JOB = "check_uploads"
 
 # By registered model: the asset that says which version is in production.
@@ -46,7 +46,7 @@ def _assets(*keys: str) -> dg.AssetSelection:
 
 
 UPLOAD_ASSETS = _assets("uploads/upload_lines", "uploads/upload_matches")
-QUEUE_ASSETS = _assets("uploads/review_queue")
+QUEUES = _assets("uploads/review_queue", "uploads/category_queue")
 # From the raw listings to the category champion: a job of its own beside `train_and_promote`, on the same cadence. A
 # run stops behind a gate that refuses, and neither system should wait for the other's gate; and what asks for a retrain
 # in between (drift, live accuracy, answers) asks it of one system.
@@ -159,11 +159,11 @@ rematch_review = dg.define_asset_job(
     op_retry_policy=PATIENT,
 )
 
-refresh_review_queue = dg.define_asset_job(
+refresh_queues = dg.define_asset_job(
     QUEUE_JOB,
-    selection=QUEUE_ASSETS,
+    selection=QUEUES,
     executor_def=dg.in_process_executor,
-    description="Collect the lines of all uploads that a person has to decide.",
+    description="Collect the lines of all uploads that a person has to decide: whose product, and whose category.",
 )
 
 check_uploads = dg.define_asset_job(
@@ -230,7 +230,7 @@ JOBS = [
     match_upload,
     classify_upload,
     rematch_review,
-    refresh_review_queue,
+    refresh_queues,
     check_uploads,
     rollback_champion,
 ]

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from shelfwise.matching.decisions import unanswered
+from shelfwise.queues import unanswered
 
 
 def waiting_uploads(queue: pd.DataFrame, answered: pd.DataFrame, champion: str) -> list[str]:

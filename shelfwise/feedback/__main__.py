@@ -1,4 +1,4 @@
-"""Corrections from the command line; an export of the review queue with a column `answer` is the quickest way.
+"""Corrections from the command line; an export of a queue with a column `answer` is the quickest way.
 
 python -m shelfwise.feedback import answers.csv --lake lake --by ann
 python -m shelfwise.feedback answer --lake lake --vendor acme --file list.csv --row 12 --product 4711   (or --none)
@@ -51,8 +51,10 @@ def _parser() -> argparse.ArgumentParser:
     right.add_argument("--category", help="the path it belongs to; several right ones joined by ' | '")
     right.add_argument("--none", action="store_true", help="none of those shown is right, and which is, is not known")
     named.add_argument("--new", action="store_true", help="a category that no labelled listing has yet")
-    many = commands.add_parser("import", parents=[shared, who], help="take a filled-in export of the review queue")
-    many.add_argument("csv", help="exports/review_queue.csv with a column `answer`: a product's id, none, or empty")
+    many = commands.add_parser("import", parents=[shared, who], help="take a filled-in export of a queue")
+    what = "exports/review_queue.csv or category_queue.csv with a column `answer`"
+    many.add_argument("csv", help=f"{what}: a product's id or a category's path, none, or empty")
+    many.add_argument("--new", action="store_true", help="categories that no labelled listing has yet")
     listing = commands.add_parser("list", parents=[shared], help="show the last answers and what is wrong with some")
     listing.add_argument("--last", type=int, default=20)
     return parser
@@ -99,7 +101,8 @@ def _belongs(category: object) -> str:
 
 
 def _import(given: argparse.Namespace) -> int:
-    answers = answers_from_export(given.lake, Path(given.csv).read_bytes(), Path(given.csv).name, _who(given))
+    data, name = Path(given.csv).read_bytes(), Path(given.csv).name
+    answers = answers_from_export(given.lake, data, name, _who(given), new=given.new)
     if not answers:
         print(f"{given.csv}: no row has an answer", file=sys.stderr)
         return 1

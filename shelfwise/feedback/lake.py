@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 import io
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,21 @@ from shelfwise.feedback.answers import Answer, answers_from_matches, new_answer,
 from shelfwise.feedback.categories import category_answers
 from shelfwise.feedback.inbox import Inbox
 from shelfwise.feedback.resolve import contradictions, review
-from shelfwise.matching.decisions import AUDIT, REVIEW
+from shelfwise.matching.decisions import REVIEW
+from shelfwise.queues import AUDIT
 
 NONE = "none"
-EXPORT_COLUMNS = (
-    "vendor_id", "file", "row", "line_id", "title", "product_id", "product_title", "score", "alternatives", "reason",
-    "why", "champion_version", "answer", "answered_by",
+_LINE = ("vendor_id", "file", "row", "line_id")
+_MATCH_EXPORT = (
+    *_LINE, "title", "product_id", "product_title", "score", "alternatives", "reason", "why", "champion_version",
+    "answer", "answered_by",
 )  # fmt: skip
-REQUIRED = ("vendor_id", "file", "row", "line_id", "answer")
+_CATEGORY_EXPORT = (
+    *_LINE, "title", "category", "probability", "alternatives", "reason", "match_category", "explanation",
+    "champion_version", "answer", "answered_by",
+)  # fmt: skip
+EXPORT_COLUMNS = tuple(dict.fromkeys([*_MATCH_EXPORT, *_CATEGORY_EXPORT]))
+REQUIRED = (*_LINE, "answer")
 _MATCHES = ("tables", "uploads", "upload_matches")
 _CATEGORIES = ("tables", "uploads", "upload_categories")
 _LABELLED = ("tables", "marts", "labelled_listings.parquet")
@@ -154,39 +162,42 @@ def category_of_row(
     rows, key = categories_of(lake, vendor_id, file), f"{vendor_id}/{file}"
     lines = rows.loc[rows["row"] == row, "line_id"].unique().tolist()
     problems = [] if lines else [Problem(key, "a row with a line of this upload", str(row), row)]
-    known = None if category is None or new else known_categories(lake)
-    for path in split_categories(category):
-        if known is not None and path not in known:
-            near = difflib.get_close_matches(path, sorted(known), 1)
-            expected = "a category that some listing has" + (f", such as {near[0]!r}" if near else "")
-            problems.append(Problem(key, f"{expected} (--new for a new one)", path, row, "category"))
+    problems += _unknown_paths(category, None if new else known_categories(lake), key, row, "category")
     if problems:
         raise InputError(problems)
     return category_answers(rows, {lines[0]: category}, answered_by=answered_by)[0]
 
 
 def answers_from_export(
-    lake: UPath | Path | str, data: bytes, name: str, answered_by: str = "", at: datetime | None = None
+    lake: UPath | Path | str,
+    data: bytes,
+    name: str,
+    answered_by: str = "",
+    at: datetime | None = None,
+    new: bool = False,
 ) -> list[Answer]:
-    """Return the answers in a filled-in export of the review queue: its column `answer` holds the product's id, or
-    `none` where the line matches nothing; rows where it is empty are skipped.
+    """Return the answers in a filled-in export of the review queue or of the category queue. Its column `answer` holds
+    the product's id, or the category's path, or `none` where the line matches nothing, or where no category shown is
+    right and the right one is not known; rows where it is empty are skipped.
 
-    `at` is the time of all of them, now by default. Raises InputError naming file, row and column of everything that
-    is wrong; then nothing of the file is an answer.
+    `at` is the time of all of them, now by default. A category that no labelled listing has is an error, unless it may
+    be `new`. Raises InputError naming file, row and column of everything that is wrong; then nothing of the file is an
+    answer.
     """
     records = read_csv(data, name, EXPORT_COLUMNS, REQUIRED)
     table = pd.DataFrame({column: values.to_pylist() for column, values in records.columns.items()})
     table = table.apply(lambda values: values.str.strip()).assign(at_row=records.rows)
     filled = table[table["answer"] != ""]
-    products, at = catalog_products(lake), at or clock.now()
+    kind = _categories_export(lake, new) if "category" in table else _matches_export(lake)
+    at = at or clock.now()
     problems: list[Problem] = []
     answers: list[Answer] = []
     uploads: dict[tuple[str, str], pd.DataFrame | None] = {}
     for row in filled.to_dict("records"):
-        wrong, matches = _check(lake, row, name, products, uploads)
+        wrong, own = _check(row, name, kind, uploads)
         problems += wrong
-        if not wrong and matches is not None:
-            answers.append(_answer(row, matches, row.get("answered_by") or answered_by, at, products))
+        if not wrong and own is not None:
+            answers.append(kind.answer(row, own, row.get("answered_by") or answered_by, at))
     repeated = filled[filled.duplicated(["vendor_id", "file", "line_id"])]
     problems += [Problem(name, "each line once", "it again", int(row), "line_id") for row in repeated["at_row"]]
     if problems:
@@ -194,30 +205,60 @@ def answers_from_export(
     return answers
 
 
+@dataclass(frozen=True)
+class _Export:
+    """What is to know of a kind of export."""
+
+    upload: str
+    """What a row's file has to be, for people."""
+    predicted: Callable[[str, str], pd.DataFrame]
+    """The rows of the lake for vendor and file."""
+    wrong: Callable[[str, str, int], list[Problem]]
+    """What is wrong with an answer in a row of a file."""
+    answer: Callable[[dict[str, Any], pd.DataFrame, str, datetime], Answer]
+    """The answer of a row, whose line has these rows in the lake."""
+
+
+def _matches_export(lake: UPath | Path | str) -> _Export:
+    products = catalog_products(lake)
+    return _Export(
+        "an upload that was matched",
+        partial(matches_of, lake),
+        lambda answer, name, row: _unknown(_said(answer), products, name, row, "answer"),
+        lambda row, own, by, at: _answer(row, own, by, at, products),
+    )
+
+
+def _categories_export(lake: UPath | Path | str, new: bool) -> _Export:
+    known = None if new else known_categories(lake)
+    return _Export(
+        "an upload whose lines were given categories",
+        partial(categories_of, lake),
+        lambda answer, name, row: _unknown_paths(_said(answer), known, name, row, "answer"),
+        _category_answer,
+    )
+
+
 def _check(
-    lake: UPath | Path | str,
-    row: dict[str, Any],
-    name: str,
-    products: Collection[str] | None,
-    uploads: dict[tuple[str, str], pd.DataFrame | None],
+    row: dict[str, Any], name: str, kind: _Export, uploads: dict[tuple[str, str], pd.DataFrame | None]
 ) -> tuple[list[Problem], pd.DataFrame | None]:
-    """What is wrong with a filled-in row, and the matches of its line."""
+    """What is wrong with a filled-in row, and what the lake holds of its line."""
     at, key = int(row["at_row"]), (_plain(row["vendor_id"]), _plain(row["file"]))
     if key not in uploads:
         try:
-            uploads[key] = matches_of(lake, *key)
+            uploads[key] = kind.predicted(*key)
         except InputError:
             uploads[key] = None
-    matches = uploads[key]
-    if matches is None:
-        return [Problem(name, "an upload that was matched", f"{key[0]}/{key[1]}", at, "file")], None
-    own = matches[matches["line_id"] == _plain(row["line_id"])]
+    predicted = uploads[key]
+    if predicted is None:
+        return [Problem(name, kind.upload, f"{key[0]}/{key[1]}", at, "file")], None
+    own = predicted[predicted["line_id"] == _plain(row["line_id"])]
     problems = []
     if own.empty:
         problems.append(Problem(name, f"a line of {key[0]}/{key[1]}", row["line_id"], at, "line_id"))
     elif str(own["row"].iloc[0]) != row["row"]:
         problems.append(Problem(name, f"{own['row'].iloc[0]}, the row of this line", row["row"], at, "row"))
-    return [*problems, *_unknown(_product(row["answer"]), products, name, at, "answer")], own
+    return [*problems, *kind.wrong(row["answer"], name, at)], own
 
 
 def _unknown(product: str | None, products: Collection[str] | None, name: str, row: int, column: str) -> list[Problem]:
@@ -226,11 +267,33 @@ def _unknown(product: str | None, products: Collection[str] | None, name: str, r
     return [Problem(name, f"a product of the catalog, or {NONE} where the line matches nothing", product, row, column)]
 
 
+def _unknown_paths(cell: str | None, known: set[str] | None, name: str, row: int, column: str) -> list[Problem]:
+    problems = []
+    for path in split_categories(cell):
+        if known is not None and path not in known:
+            near = difflib.get_close_matches(path, sorted(known), 1)
+            expected = "a category that some listing has" + (f", such as {near[0]!r}" if near else "")
+            problems.append(Problem(name, f"{expected} (--new for a new one)", path, row, column))
+    return problems
+
+
+def _category_answer(row: dict[str, Any], own: pd.DataFrame, answered_by: str, at: datetime) -> Answer:
+    """The answer of a row of the category queue. Where another champion has spoken since, it is a label only: what the
+    person saw is not what the lake holds.
+    """
+    best, category = own[own["rank"] == 1].iloc[0], _said(row["answer"])
+    line = str(best["line_id"])
+    answer = category_answers(own, {line: category}, answered_by=answered_by, answered_at=at)[0]
+    if (row.get("champion_version") or str(best["champion_version"])) == str(best["champion_version"]):
+        return answer
+    return answer | {"prediction": None, "prediction_id": None}
+
+
 def _answer(
     row: dict[str, Any], matches: pd.DataFrame, answered_by: str, at: datetime, products: Collection[str] | None
 ) -> Answer:
     """The answer of a row: to what its export showed, which may be what an earlier champion had predicted."""
-    best, product = matches[matches["rank"] == matches["rank"].min()].iloc[0], _product(row["answer"])
+    best, product = matches[matches["rank"] == matches["rank"].min()].iloc[0], _said(row["answer"])
     shown = row.get("champion_version") or str(best["champion_version"])
     if shown == str(best["champion_version"]):
         line = str(best["line_id"])
@@ -261,7 +324,7 @@ def _shown_candidates(row: dict[str, Any], products: Collection[str] | None) -> 
     return [one for one in dict.fromkeys([*first, *others]) if products is None or one in products]
 
 
-def _product(answer: str) -> str | None:
+def _said(answer: str) -> str | None:
     return None if answer.casefold() == NONE else _plain(answer)
 
 

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from shelfwise.artifacts import content_id
 from shelfwise.matching.guarantee import Certificate, Goal, Guarantee
 from shelfwise.matching.splits import hashed_share
+from shelfwise.queues import AUDIT, LINE_KEYS, joined, queue
 
 APPROVED, REVIEW, NO_MATCH = "approved", "review", "no_match"
 DECISIONS = (APPROVED, REVIEW, NO_MATCH)
@@ -136,9 +136,10 @@ def guaranteed(guarantee: Guarantee) -> Thresholds:
     return Thresholds(approve, min(guarantee.review, approve), max(approve, value(guarantee.known)), **groups)
 
 
-REVIEW_COLUMNS = ("vendor_id", "file", "row", "line_id", "title", "product_id", "product_title", "score")
-LINE_KEYS = ["vendor_id", "file", "row", "line_id"]
-AUDIT = "audit"  # why a line is in the queue that needs no person
+REVIEW_COLUMNS = (
+    "vendor_id", "file", "row", "line_id", "title", "product_id", "product_title", "score", "alternatives", "reason",
+    "why", "champion_version",
+)  # fmt: skip
 
 
 def audited(upload_matches: pd.DataFrame, share: float) -> np.ndarray:
@@ -156,49 +157,23 @@ def audited(upload_matches: pd.DataFrame, share: float) -> np.ndarray:
     return settled & chosen
 
 
-def unanswered(lines: pd.DataFrame, answered: pd.DataFrame) -> np.ndarray:
-    """Return per line (vendor_id, title) whether nobody has answered it (`answered`: vendor_id, vendor_title)."""
-    settled = pd.MultiIndex.from_frame(answered[["vendor_id", "vendor_title"]].astype(str))
-    return ~pd.MultiIndex.from_frame(lines[["vendor_id", "title"]].astype(str)).isin(settled)
-
-
 def review_lines(
     upload_matches: Mapping[str, pd.DataFrame] | None, answered: pd.DataFrame | None = None
 ) -> pd.DataFrame:
-    """Return the lines of all uploads that a person is asked about, the most doubtful (lowest score) first.
+    """Return the lines of all uploads that a person is asked about, the most doubtful (lowest score) first, and among
+    them those that are audited.
 
     `upload_matches`: matches per uploaded file. `answered`: vendor_id and vendor_title of lines that somebody has
-    answered, which are not asked again. Columns: `REVIEW_COLUMNS`, then `alternatives` (the other candidates
-    as "product_id: title", best first, joined by " | "), `reason` ("review", or "audit" where the decision stands and
-    is only measured), and `why` and `champion_version` where the matches have them. Audited lines are spread evenly
-    over the queue: by score they would stand at its ends, where they can be told apart, and where a queue that is
-    worked on from the top would never reach the approved ones.
+    answered, which are not asked again. Columns: `REVIEW_COLUMNS`, where `alternatives` are the other candidates as
+    "product_id: title", best first, joined by " | ", and `reason` is "review", or "audit" where the decision stands and
+    is only measured; `why` and `champion_version` where the matches have them.
     """
-    frames = [frame for frame in (upload_matches or {}).values() if frame is not None and len(frame)]
-    if not frames:
-        return pd.DataFrame(columns=[*REVIEW_COLUMNS, "alternatives", "reason", "why", "champion_version"])
-    matches = pd.concat(frames, ignore_index=True)
+    matches = joined(upload_matches)
+    if matches is None:
+        return pd.DataFrame(columns=list(REVIEW_COLUMNS))
     drawn = matches["audited"].eq(True) if "audited" in matches else pd.Series(False, matches.index)
     reason = np.where(drawn & (matches["decision"] != REVIEW), AUDIT, REVIEW)
     matches = matches.assign(reason=reason)[(reason == AUDIT) | (matches["decision"] == REVIEW)]
-    best = matches[matches["rank"] == 1]
-    if answered is not None:
-        best = best[unanswered(best, answered)]
     others = matches[(matches["rank"] > 1) & matches["product_id"].notna()].sort_values([*LINE_KEYS, "rank"])
-    text = others["product_id"].astype(str) + ": " + others["product_title"].astype(str)
-    alternatives = text.groupby([others[key] for key in LINE_KEYS]).agg(" | ".join).rename("alternatives")
-    queue = best.merge(alternatives.reset_index(), on=LINE_KEYS, how="left") if len(alternatives) else best.copy()
-    if "alternatives" not in queue:
-        queue["alternatives"] = ""
-    queue["alternatives"] = queue["alternatives"].fillna("")
-    columns = [*REVIEW_COLUMNS, "alternatives", "reason", *[c for c in ("why", "champion_version") if c in queue]]
-    return _mixed(queue.sort_values(["score", *LINE_KEYS], kind="stable"))[columns].reset_index(drop=True)
-
-
-def _mixed(queue: pd.DataFrame) -> pd.DataFrame:
-    """Return a queue with its audited lines at hashed places among the others, which keep their order."""
-    audit = (queue["reason"] == AUDIT).to_numpy()
-    place = np.cumsum(~audit).astype(np.float64)
-    keys = queue.loc[audit, ["vendor_id", "file", "line_id"]].astype(str).itertuples(index=False, name=None)
-    place[audit] = [int(content_id("place", *key), 16) / 16**16 * (len(queue) - audit.sum()) for key in keys]
-    return queue.iloc[np.argsort(place, kind="stable")]
+    alternatives = others["product_id"].astype(str) + ": " + others["product_title"].astype(str)
+    return queue(matches, alternatives, "score", REVIEW_COLUMNS, answered)

@@ -5,8 +5,6 @@ Assets are not computed here: what they would leave behind is reported to the in
 
 from __future__ import annotations
 
-import inspect
-
 import dagster as dg
 import pytest
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
@@ -16,6 +14,7 @@ from orchestration.automation import (
     CATEGORIES,
     CATEGORY_CHAMPION,
     CATEGORY_DRIFT,
+    CATEGORY_QUEUE,
     CATEGORY_REFERENCE,
     CHAMPION,
     CHAMPION_EVALUATION,
@@ -35,7 +34,7 @@ from orchestration.automation import (
     TEXT_CHAMPION,
     TEXT_EVALUATION,
 )
-from orchestration.definitions import AUTOMATION, build_definitions
+from orchestration.definitions import AUTOMATION, assemble, build_definitions
 from orchestration.settings import Settings
 
 DEFINITIONS = build_definitions(Settings())
@@ -51,6 +50,7 @@ GOOD, BAD = "acme/good.csv", "acme/bad.csv"
 FOLLOWED = {
     ("review_queue", None), ("upload_drift", GOOD), ("upload_categories", GOOD), ("category_drift", GOOD),
 }  # fmt: skip
+COLLECTED = {("category_queue", None)}  # a tick later, once there are categories
 
 
 class Conditions:
@@ -130,9 +130,9 @@ def conditions(instance: dg.DagsterInstance) -> Conditions:
 
 def test_a_matched_upload_is_followed_by_the_queue_and_its_own_drift_once(conditions: Conditions) -> None:
     conditions.upload(GOOD)
-    assert [conditions.tick(), conditions.tick(), conditions.tick()] == [FOLLOWED, set(), set()]
+    assert [conditions.tick(), conditions.tick(), conditions.tick()] == [FOLLOWED, COLLECTED, set()]
     conditions.upload(GOOD)
-    assert [conditions.tick(), conditions.tick()] == [FOLLOWED, set()]
+    assert [conditions.tick(), conditions.tick(), conditions.tick()] == [FOLLOWED, COLLECTED, set()]
 
 
 def test_uploads_of_one_moment_are_one_request_of_the_queue(conditions: Conditions) -> None:
@@ -141,7 +141,7 @@ def test_uploads_of_one_moment_are_one_request_of_the_queue(conditions: Conditio
     expected = {("review_queue", None)}
     of_each = ("upload_drift", "upload_categories", "category_drift")
     expected |= {(name, key) for name in of_each for key in (GOOD, "zeta/more.csv")}
-    assert [conditions.tick(), conditions.tick()] == [expected, set()]
+    assert [conditions.tick(), conditions.tick(), conditions.tick()] == [expected, COLLECTED, set()]
 
 
 # One bad upload -> all others go on
@@ -152,7 +152,7 @@ def test_an_upload_that_was_never_matched_freezes_nothing(conditions: Conditions
         conditions.instance.add_dynamic_partitions("upload_files", [f"acme/bad{number}.csv"])
         assert conditions.tick() == set(), "a new partition alone is no reason"
         conditions.upload(GOOD)
-        assert conditions.tick() == FOLLOWED
+        assert [conditions.tick(), conditions.tick()] == [FOLLOWED, COLLECTED]
 
 
 def test_an_upload_that_failed_freezes_nothing(conditions: Conditions) -> None:
@@ -171,8 +171,7 @@ def test_the_plain_condition_would_freeze_which_is_why_it_is_not_used(
     conditions: Conditions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(FOLLOWS, QUEUE, dg.AutomationCondition.eager())
-    # Unwrapped: definitions are built once per settings, and these are others.
-    plain = Conditions(conditions.instance, inspect.unwrap(build_definitions)(Settings()))
+    plain = Conditions(conditions.instance, assemble(Settings()))
     plain.tick()
     plain.upload(GOOD)
     assert plain.tick() == FOLLOWED - {("review_queue", None)}, "and no queue"
@@ -220,7 +219,7 @@ def test_eager_alone_would_promote_what_the_gate_refused(
     conditions: Conditions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(FOLLOWS, CHAMPION, dg.AutomationCondition.eager())
-    plain = Conditions(conditions.instance, inspect.unwrap(build_definitions)(Settings()))
+    plain = Conditions(conditions.instance, assemble(Settings()))
     plain.tick()
     plain.gate(passed=False)
     assert ("champion", None) in plain.tick()
@@ -234,6 +233,7 @@ def test_names_and_products_alone_move_no_index(conditions: Conditions) -> None:
 
 def test_a_new_champion_compares_no_upload_of_the_past_anew(conditions: Conditions) -> None:
     conditions.upload(GOOD)
+    conditions.tick()
     conditions.tick()
     conditions.made(CHAMPION)
     asked = conditions.tick() | conditions.tick() | conditions.tick()
@@ -288,15 +288,16 @@ def test_categories_follow_the_lines_where_the_matching_failed(conditions: Condi
     assert conditions.tick() == set(), "a new partition alone is no reason"
     conditions.made(LINES, "acme/odd.csv")
     categories = {("upload_categories", "acme/odd.csv"), ("category_drift", "acme/odd.csv")}
-    assert [conditions.tick(), conditions.tick()] == [categories, set()]
+    assert [conditions.tick(), conditions.tick(), conditions.tick()] == [categories, COLLECTED, set()]
     conditions.made(MATCHES, "acme/odd.csv")
     asked = conditions.tick()
     assert ("upload_categories", "acme/odd.csv") in asked, "now there are matches to compare with"
-    assert conditions.tick() == set()
+    assert [conditions.tick(), conditions.tick()] == [COLLECTED, set()]
 
 
 def test_a_new_category_champion_classifies_no_upload_of_the_past_anew(conditions: Conditions) -> None:
     conditions.upload(GOOD)
+    conditions.tick()
     conditions.tick()
     conditions.made(CATEGORY_CHAMPION)
     assert [conditions.tick(), conditions.tick()] == [{("category_reference", None)}, set()]
@@ -310,7 +311,7 @@ def test_every_key_that_follows_exists_and_no_other_has_a_condition() -> None:
     conditioned = {key for key in graph.get_all_asset_keys() if graph.get(key).automation_condition is not None}
     matching = {CHAMPION, INDEX, QUEUE, REFERENCE, DRIFT}
     classifiers = {TEXT_CHAMPION, IMAGE_CHAMPION, ENSEMBLE, ENSEMBLE_EVALUATION, CATEGORY_CHAMPION}
-    categories = {CATEGORIES, CATEGORY_REFERENCE, CATEGORY_DRIFT}
+    categories = {CATEGORIES, CATEGORY_QUEUE, CATEGORY_REFERENCE, CATEGORY_DRIFT}
     assert conditioned == set(FOLLOWS) == matching | classifiers | categories
 
 

@@ -389,6 +389,37 @@ def test_without_a_category_champion_an_upload_has_no_categories_and_does_not_fa
     assert "there is no category champion yet" in told["skipped"]
 
 
+def test_lines_that_a_person_has_to_decide_are_collected_and_exported_until_they_are_answered(
+    shelved: World,
+) -> None:
+    def collected() -> tuple[pd.DataFrame, dict[str, Any]]:
+        resources = {"io_manager": TableIO(root=str(shelved.lake)), "lake": Lake(root=str(shelved.lake))}
+        outside = [
+            dg.AssetSpec(["uploads", "upload_categories"], partitions_def=upload_files),
+            dg.AssetSpec(["raw", "category_feedback"]),
+        ]
+        with dg.DagsterInstance.ephemeral() as instance:
+            instance.add_dynamic_partitions("upload_files", [UPLOAD, "acme/bad.csv"])
+            graph = [*outside, categories.category_queue]
+            result = dg.materialize(
+                graph, selection=[categories.category_queue], instance=instance, resources=resources
+            )
+        queue = pd.read_parquet(shelved.lake / "tables/uploads/category_queue.parquet")
+        exported = pd.read_csv(shelved.lake / "exports" / "category_queue.csv")
+        assert exported["line_id"].tolist() == queue["line_id"].tolist()
+        return queue, metadata_of(result, "category_queue")
+
+    upload(shelved, matches_of({"a": "p", "b": None, "c": "p"}))
+    queue, told = collected()
+    reasons = {"a": "contradiction", "b": "audit", "c": "ask"}
+    assert queue.set_index("line_id")["reason"].to_dict() == reasons
+    assert {name: told[f"to_{name}"] for name in ("ask", "suggest", "contradiction", "audit")} == {
+        "ask": 1, "suggest": 0, "contradiction": 1, "audit": 1,
+    }  # fmt: skip
+    shelved.write("raw/category_feedback", pd.DataFrame({"vendor_id": ["acme"], "title": ["zzz"]}))
+    assert sorted(collected()[0]["line_id"]) == ["a", "b"]
+
+
 # --- What the champion makes of uploads, beside what it makes of listings it was not trained on --------------------
 
 

@@ -43,7 +43,7 @@ TABLES = {
         "marts": ("labelled_positives", "vendor_statistics", "labelled_listings"),
         "matching": ("split_parts", "training_pairs", "product_names"),
         "classification": ("listing_parts", "suspicious_labels"),
-        "uploads": ("upload_lines", "upload_matches", "upload_categories", "review_queue"),
+        "uploads": ("upload_lines", "upload_matches", "upload_categories", "review_queue", "category_queue"),
         "monitoring": ("live_quality", "upload_drift", "weekly_drift", "category_quality", "category_drift"),
     }.items()
     for name in names

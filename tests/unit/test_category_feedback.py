@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from shelfwise.classification.asking import category_lines
 from shelfwise.errors import InputError
 from shelfwise.feedback import (
     category_answers,
@@ -22,6 +23,7 @@ from shelfwise.feedback import (
 )
 from shelfwise.feedback.__main__ import main
 from shelfwise.feedback.categories import COLUMNS, new_category_answer
+from shelfwise.safe_export import to_csv_bytes
 
 NOW = datetime(2026, 2, 1, tzinfo=UTC)
 
@@ -145,3 +147,44 @@ def test_a_category_that_nothing_has_is_taken_for_a_slip_unless_it_is_said_to_be
         category_of_row(lake, "acme", "list.csv", 9, "Wine")
     with pytest.raises(InputError, match="given categories"):
         category_of_row(lake, "acme", "other.csv", 2, "Wine")
+
+
+def sheet_of(lake: Path, answers: dict[str, str], champion: str = "v1-aa") -> Path:
+    """The queue's export with a filled-in column, as a spreadsheet saves it."""
+    best = categories(champion).query("rank == 1").assign(contradiction=False, audited=True, explanation="x")
+    queue = category_lines({"acme/list.csv": best.assign(match_category=None)})
+    path = lake / "answers.csv"
+    path.write_bytes(to_csv_bytes(queue.assign(answer=queue["line_id"].map(answers).fillna(""))))
+    return path
+
+
+def test_a_filled_in_export_of_the_queue_becomes_answers(lake: Path) -> None:
+    path = sheet_of(lake, {"l1": "Beer | Drinks > Ale", "l2": "none"})
+    assert main(["import", "--lake", str(lake), str(path), "--by", "ann"]) == 0
+    found = read_inbox(lake / "feedback").categories.set_index("line_id")
+    assert found["category"].fillna("").to_dict() == {"l1": "Beer | Drinks > Ale", "l2": ""}
+    assert list(found["categories_shown"]["l1"]) == ["Wine", "Beer", "Juice"]
+    assert found["prediction_id"]["l1"] == category_prediction_id("acme", "list.csv", "l1", "v1-aa")
+    assert found["answered_by"].tolist() == ["ann", "ann"]
+
+
+def test_an_export_of_another_champion_gives_labels_and_measures_nothing(lake: Path) -> None:
+    path = sheet_of(lake, {"l1": "Beer"}, champion="v0-old")
+    assert main(["import", "--lake", str(lake), str(path)]) == 0
+    (one,) = read_inbox(lake / "feedback").categories.to_dict("records")
+    assert (one["category"], list(one["categories_shown"])) == ("Beer", [])
+    assert pd.isna(one["prediction_id"])
+
+
+def test_slips_in_an_export_are_named_and_nothing_is_taken(lake: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = sheet_of(lake, {"l1": "Beers", "l2": "Wine"})
+    assert main(["import", "--lake", str(lake), str(path)]) == 1
+    said = capsys.readouterr().err
+    assert "answers.csv, row " in said
+    assert "column 'answer': expected a category that some listing has, such as 'Beer' (--new for a new one)" in said
+    assert not (lake / "feedback").exists()
+    assert main(["import", "--lake", str(lake), str(path), "--new"]) == 0
+    sheet = path.read_text().replace("list.csv", "gone.csv")
+    path.write_text(sheet)
+    assert main(["import", "--lake", str(lake), str(path), "--new"]) == 1
+    assert "expected an upload whose lines were given categories" in capsys.readouterr().err

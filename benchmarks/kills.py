@@ -132,7 +132,9 @@ def live(folder: Path, piece: str) -> None:
     import dagster as dg
 
     from orchestration.daemon import Daemon
+    from orchestration.definitions import assemble
     from orchestration.execution import bury_dead_runs
+    from orchestration.settings import load_settings
     from resources.trainer import InProcessTrainer
 
     with dg.DagsterInstance.get() as instance:
@@ -140,7 +142,7 @@ def live(folder: Path, piece: str) -> None:
             note = {"run": run, "step": _last_step(instance, run)}
             with (folder / "dead").open("a") as dead:
                 dead.write(json.dumps(note) + "\n")
-        PIECES[piece](Daemon(instance, resources={"trainer": InProcessTrainer()}))
+        PIECES[piece](Daemon(instance, assemble(load_settings(), trainer=InProcessTrainer())))
 
 
 def finish(folder: Path) -> None:
@@ -148,11 +150,13 @@ def finish(folder: Path) -> None:
     import dagster as dg
 
     from orchestration.daemon import Daemon
+    from orchestration.definitions import assemble
     from orchestration.execution import bury_dead_runs
+    from orchestration.settings import load_settings
     from resources.trainer import InProcessTrainer
 
     with dg.DagsterInstance.get() as instance:
-        daemon = Daemon(instance, resources={"trainer": InProcessTrainer()})
+        daemon = Daemon(instance, assemble(load_settings(), trainer=InProcessTrainer()))
         dead = [*(note["run"] for note in notes(folder)), *bury_dead_runs(instance)]
         pending = {_what(run): run for run in map(instance.get_run_by_id, dead) if run is not None}
         for what, run in pending.items():

@@ -64,7 +64,7 @@ class Daemon:
     """Ticks what the code location declares.
 
     `in_process`: runs are executed in this process, one step after the other, which saves the start of a process per
-    step; otherwise as `run_job` does. `resources` take the place of the definitions' where runs are in this process.
+    step; otherwise as `run_job` does.
     A sensor or schedule that raises is a failed tick: its cursor stays, and the error is in the `Tick`.
     """
 
@@ -74,13 +74,11 @@ class Daemon:
         definitions: dg.Definitions | None = None,
         *,
         in_process: bool = True,
-        resources: Mapping[str, Any] | None = None,
         say: Callable[[str], None] = LOG.info,
     ) -> None:
         self.instance = instance
         self.definitions = definitions or build_definitions(load_settings())
         self.repository = self.definitions.get_repository_def()
-        self.resources = dict(resources or {})
         self.in_process, self._say = in_process, say
 
     def tick_sensor(self, name: str) -> Tick:
@@ -219,7 +217,7 @@ class Daemon:
         return Tick(error=error)
 
     def _resources(self, names: Iterable[str]) -> dict[str, Any]:
-        available = {**(self.definitions.resources or {}), **self.resources}
+        available = self.definitions.resources or {}
         return {name: available[name] for name in names}
 
     def _execute(self, requests: Iterable[dg.RunRequest], tags: dict[str, str], job: str | None) -> list[RunOutcome]:
@@ -259,7 +257,6 @@ class Daemon:
             partition_key=request.partition_key,
             asset_selection=assets or None,
             tags={**tags, **process_tag()},
-            resources={name: value for name, value in self.resources.items() if name in definition.resource_defs},
             raise_on_error=False,
         )
         return outcome_of(self.instance, result.run_id, result.success)

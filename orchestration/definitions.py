@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache, partial
+from typing import Any
 
 import dagster as dg
 
@@ -39,14 +40,22 @@ AUTOMATION = "automation"
 
 @lru_cache(maxsize=2)
 def build_definitions(settings: Settings) -> dg.Definitions:
-    """Assemble every definition from one settings object, once per process; touches neither network nor data."""
+    """As `assemble`, once per process."""
+    return assemble(settings)
+
+
+def assemble(settings: Settings, **resources: Any) -> dg.Definitions:
+    """Assemble every definition from one settings object; touches neither network nor data.
+
+    `resources` take the place of those that the settings choose.
+    """
     return dg.Definitions(
         assets=with_automation(list(dg.load_assets_from_package_module(assets))),
         asset_checks=dg.load_asset_checks_from_package_module(assets),
         jobs=JOBS,
         sensors=_sensors(settings),
         schedules=build_schedules(settings),
-        resources=build_resources(settings),
+        resources={**build_resources(settings), **resources},
         executor=dg.multiprocess_executor.configured(
             {"max_concurrent": 2, "start_method": {"forkserver": {"preload_modules": PRELOAD}}}
         ),

@@ -14,9 +14,11 @@ import json
 import os
 import random
 import shutil
+import sqlite3
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,6 +45,7 @@ from shelfwise.synthetic.year import ROLLBACK, Arrival, Year, YearConfig
 
 if TYPE_CHECKING:
     from orchestration.daemon import Daemon, Tick
+    from resources.dbt import DbtCli
     from shelfwise.registry import Registry
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -83,9 +86,10 @@ def main(argv: list[str] | None = None) -> int:
     began = time.monotonic()
     config = YearConfig(weeks=52, products=given.products)
     from orchestration.execution import quiet
+    from resources.dbt_server import warm_dbt
 
-    with quiet(print) as say, dg.DagsterInstance.get() as instance:
-        simulation = Simulation(given.folder, Year(config), instance, say)
+    with quiet(print) as say, dg.DagsterInstance.get() as instance, warm_dbt() as dbt, _kept_open(given.folder):
+        simulation = Simulation(given.folder, Year(config), instance, say, dbt)
         # What is loaded stays loaded: looking through a gigabyte of it for garbage takes a twentieth of the time.
         gc.freeze()
         gc.set_threshold(100_000, 50, 1000)
@@ -121,11 +125,31 @@ def _fresh(folder: Path) -> None:
     }
 
 
+@contextmanager
+def _kept_open(folder: Path) -> Generator[None]:
+    """Keep a connection to each of Dagster's databases: SQLite tidies up whenever the last one is closed, and Dagster
+    opens one for each thing that it writes.
+    """
+    with ExitStack() as stack:
+        for path in sorted((folder / "home").rglob("*.db")):
+            connection = stack.enter_context(closing(sqlite3.connect(path)))
+            connection.execute("select count(*) from sqlite_master").fetchone()
+        yield
+
+
 class Simulation:
     """The distributor, its people, and the daemon, week by week."""
 
-    def __init__(self, folder: Path, year: Year, instance: dg.DagsterInstance, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        year: Year,
+        instance: dg.DagsterInstance,
+        say: Callable[[str], None],
+        dbt: DbtCli,
+    ) -> None:
         from orchestration.daemon import Daemon
+        from orchestration.definitions import assemble
         from orchestration.settings import load_settings
         from resources.registry import ModelRegistry
         from resources.trainer import InProcessTrainer
@@ -133,7 +157,7 @@ class Simulation:
         settings = load_settings()
         self.folder, self.year, self.instance, self._say = folder, year, instance, say
         self.data, self.lake = folder / "data", folder / "lake"
-        self.daemon: Daemon = Daemon(instance, resources={"trainer": InProcessTrainer()})
+        self.daemon: Daemon = Daemon(instance, assemble(settings, trainer=InProcessTrainer(), dbt=dbt))
         self.registry: Registry = ModelRegistry(root=settings.lake_url, uri=settings.registry).open()
         self.story, self.rng = Story(), random.Random(f"{year.config.seed}/people")
         self.truth: dict[tuple[str, int], str] = {}

@@ -67,13 +67,14 @@ def dbt_project() -> DbtProject:
     return project
 
 
-def dbt_resource() -> DbtCli:
-    """Return the resource that assets know as `dbt`."""
+def dbt_resource(*command: str) -> DbtCli:
+    """Return the resource that assets know as `dbt`; `command` is what Python runs instead of `dbt_run.py`."""
     return DbtCli(
         project_dir=str(PROJECT_DIR),
         profiles_dir=str(PROJECT_DIR),
         dbt_executable=sys.executable,
-        global_config_flags=["-P", str(RUN)],  # the folder of this file would hide the package dbt
+        # The folder of this file would hide the package dbt.
+        global_config_flags=list(command) or ["-P", str(RUN)],
     )
 
 

@@ -29,11 +29,11 @@ def parsed(file: Path) -> Any | None:
     return manifest
 
 
-def main(argv: list[str]) -> int:
-    """Run dbt with these arguments and return its exit status."""
+def run(argv: list[str], manifest: Any | None) -> int:
+    """Run dbt with these arguments on a parsed project and return its exit status."""
     from dbt.cli.main import dbtRunner
 
-    done = dbtRunner(manifest=parsed(PARSED)).invoke(argv)
+    done = dbtRunner(manifest=manifest).invoke(argv)
     if done.exception is not None:
         print(done.exception, file=sys.stderr)
         return 2
@@ -41,4 +41,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run(sys.argv[1:], parsed(PARSED)))

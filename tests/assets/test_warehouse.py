@@ -17,6 +17,7 @@ from resources import dbt as dbt_module
 from resources import dbt_run
 from resources.dbt import Scratch, dbt_resource
 from resources.dbt_run import PARSED
+from resources.dbt_server import warm_dbt
 from resources.lake import Lake, TableIO
 from shelfwise.contract.tables import empty_frame
 from shelfwise.feedback import read_feedback
@@ -322,6 +323,22 @@ def test_dbt_runs_on_the_parsed_project_and_parses_itself_where_that_is_of_no_us
     assert dbt_run.parsed(tmp_path / "missing") is None
     monkeypatch.setattr("dbt.version.__version__", "0.0.1")
     assert dbt_run.parsed(PARSED) is None
+
+
+def test_a_server_runs_each_command_as_if_dbt_had_been_started_for_it(tmp_path):
+    _write_raw(tmp_path / "warm", ["a", "b"])
+    _write_raw(tmp_path / "cold", ["a", "b"])
+    _write_raw(tmp_path / "broken", ["a", "a"])
+    with warm_dbt() as dbt:
+        assert dbt.dbt_executable == dbt_resource().dbt_executable
+        place = Path(dbt.global_config_flags[-1])
+        for name, succeeds in (("warm", True), ("broken", False), ("warm", True)):
+            resources = {"dbt": dbt, "lake": Lake(root=str(tmp_path / name))}
+            assert dg.materialize([warehouse], resources=resources, raise_on_error=False).success is succeeds
+    assert not place.exists(), "the server has ended and left nothing"
+    assert _published(tmp_path / "broken") == {}
+    assert _materialize(tmp_path / "cold").success
+    assert _published(tmp_path / "warm") == _published(tmp_path / "cold")
 
 
 def test_a_project_that_does_not_parse_says_why_and_keeps_the_old_manifest(tmp_path, monkeypatch):

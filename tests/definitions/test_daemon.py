@@ -221,12 +221,6 @@ def test_a_failure_is_not_asked_for_again_and_again(daemon: Daemon) -> None:
     assert MADE.count("queue") == 1
 
 
-def test_resources_can_take_the_place_of_the_definitions(instance: dg.DagsterInstance, daemon: Daemon) -> None:
-    WORLD["files"] = ["a"]
-    Daemon(instance, DEFINITIONS, resources={"word": Word(text="another")}).tick_sensor("new_files")
-    assert MADE == ["lines a another"]
-
-
 def test_a_person_starts_a_job(daemon: Daemon) -> None:
     outcome = daemon.run("talk", {"who": "me"}, {"ops": {"say": {"config": {"reason": "by hand"}}}})
     assert outcome.success

@@ -4,7 +4,6 @@ rollback to all of it again. A champion is a version of the registry here; how i
 
 from __future__ import annotations
 
-import inspect
 import json
 import shutil
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ import pandas as pd
 import pytest
 
 from orchestration.daemon import Daemon
-from orchestration.definitions import build_definitions
+from orchestration.definitions import assemble
 from orchestration.rollback import roll_back
 from orchestration.settings import Settings
 from sensors.rematch import REMATCH_SENSOR
@@ -37,7 +36,7 @@ class Place:
         settings = Settings(
             data=str(shop.data), lake=str(shop.lake), upload_settle_seconds=0, policy="fixed", approve=1.0, review=0.0
         )
-        self.daemon = Daemon(instance, inspect.unwrap(build_definitions)(settings))
+        self.daemon = Daemon(instance, assemble(settings))
         self.registry = Registry(shop.lake / "registry")
 
     def champion_of(self, key: str) -> set[str]:

@@ -1,4 +1,4 @@
-"""What is left of the loop when its process is killed: `python -m benchmarks.kills [--rounds N] [--seed N]`.
+"""What is left of the loop when its process is killed: `python -m benchmarks.kills [--kills N] [--seed N]`.
 
 On a small synthetic catalog a process lives through one piece of the loop: it ticks the uploads sensor and matches what
 has come, takes answers from the inbox, trains and asks the gate, or an operator moves the champion and its index
@@ -300,7 +300,7 @@ def killed(folder: Path, work: Sequence[Callable[[], None]], after: float) -> bo
     return True
 
 
-def run(rounds: int, seed: int, folder: Path) -> dict[str, Any]:
+def run(wanted: int, seed: int, folder: Path) -> dict[str, Any]:
     """Run the benchmark and return its object."""
     from shelfwise.synthetic import SyntheticConfig, generate, write
 
@@ -326,7 +326,8 @@ def run(rounds: int, seed: int, folder: Path) -> dict[str, Any]:
         paces[piece] = done(folder, partial(live, folder, piece))
         say(f"{piece}: {paces[piece]:.1f} s undisturbed")
     counts: Counter[str] = Counter()
-    for number in range(rounds):
+    number = kills = 0
+    while kills < wanted:
         piece = shop.dice.choices(list(PIECES), [3, 3, 4, 2])[0]
         shop.send(100 + number)
         work = [partial(live, folder, piece)]
@@ -336,16 +337,16 @@ def run(rounds: int, seed: int, folder: Path) -> dict[str, Any]:
             shop.answer(100 + number)
         after = shop.dice.uniform(0.02, 1.0) * paces[piece]
         died = killed(folder, work, after)
+        number, kills = number + 1, kills + died
         counts[piece if died else f"{piece}, ended before"] += 1
         done(folder, partial(examine, folder))
         told = "killed" if died else "ended before it could be killed"
-        say(f"{number + 1}/{rounds}: {piece}, {told} at {after:.1f} s")
+        say(f"{kills}/{wanted}: {piece}, {told} at {after:.1f} s")
     done(folder, partial(finish, folder))
     done(folder, partial(examine, folder))
     where = Counter(note["step"] or "between two steps" for note in notes(folder))
-    kills = sum(n for name, n in counts.items() if name in PIECES)
     return head | {
-        "rounds": rounds,
+        "rounds": number,
         "kills": kills,
         "seed": seed,
         "pieces": dict(counts),
@@ -370,11 +371,11 @@ def _preload() -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run from the command line; exit status 1 where anything was lost, doubled or half written."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.kills", description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="shelfwise-kills-") as folder:
-        emit(run(given.rounds, given.seed, Path(folder)))
+        emit(run(given.kills, given.seed, Path(folder)))
     return 0
 
 

@@ -238,6 +238,10 @@ TARGETS = (
         for kind, name in SENSORS.items()
     ),
     Target("… the longest cursor, in bytes", "sensors", "ticks.uploads_local.cursor_bytes", "<", 8_000, _count),
+    Target("The simulated year, on two cores", "simulation", "seconds", "<", 900, _seconds),
+    Target("… planted events not answered as stated", "simulation", "not_held", "=", 0, _count),
+    Target("Kills at random points of the loop", "kills", "kills", "≥", 100, _count),
+    Target("… after which anything was half written, doubled or lost", "kills", "violations", "=", 0, _count),
     Target("1,000,000 products: one line, 99th percentile", "speed_million", "one_line_p99_ms", "≤", 25, _milliseconds),
     Target("… memory with matcher and index loaded", "speed_million", "loaded_mb", "≤", 3072, _mb),
     Target(
@@ -774,6 +778,38 @@ def _sensors(result: Result) -> str:
     )
 
 
+def _simulation(result: Result) -> str:
+    """Return what the simulated year came to, event by event."""
+    happened = ", ".join(f"{_count(n)} × {kind}" for kind, n in sorted(result["happenings"].items()))
+    rows = [[one["event"], "as stated" if one["holds"] else "**not**", one["seen"]] for one in result["verdicts"]]
+    return "\n\n".join(
+        [
+            "## The simulated year",
+            f"{result['weeks']} weeks, {result['files']} files with {result['lines']:,} lines, through Dagster on "
+            f"logical time in {_seconds(result['seconds'])} on two cores, {_mb(result['peak_mb'])} at most; top-1 of "
+            f"all lines {_number(result['top1'])}. What happened: {happened}.",
+            _table(["planted event", "answered", "what was seen"], rows),
+        ]
+    )
+
+
+def _kills(result: Result) -> str:
+    """Return where the loop's process was killed and what was left of it."""
+    rows = [[step, _count(n)] for step, n in result["steps"].items()]
+    pieces = ", ".join(f"{name} {n}" for name, n in sorted(result["pieces"].items()))
+    return "\n\n".join(
+        [
+            "## Killed at random points",
+            f"{result['kills']} of {result['rounds']} processes were killed with SIGKILL, with their children, the "
+            f"others had ended before ({pieces}); {result['in_a_run']} of them within a run, the others in a tick or "
+            f"before it. After each kill: one champion that loads, whole tables, a history without gaps. At the end, "
+            f"the killed runs executed again as Dagster's run retries do: {result['uploads']} uploads matched line by "
+            f"line by one champion each, {result['answers']} answers taken once. Seed {result['seed']}.",
+            _table(["killed in the step", "times"], rows),
+        ]
+    )
+
+
 DRIFT_GROUPS = {"new_vendors": "vendors never seen", "known_vendors": "known vendors' next files"}
 DRIFT_CHANGES = {
     "upper_case": "all in capitals",
@@ -1048,6 +1084,8 @@ def render(results: Mapping[str, Result]) -> str:
     parts += [_incremental(result) for _, result in _of_kind(results, "incremental")]
     parts += [_sensors(result) for _, result in _of_kind(results, "sensors")]
     parts += [_drift(result) for _, result in _of_kind(results, "drift")]
+    parts += [_simulation(result) for _, result in _of_kind(results, "simulation")]
+    parts += [_kills(result) for _, result in _of_kind(results, "kills")]
     parts += [_encoders(name, result) for name, result in _of_kind(results, "encoders")]
     parts += [_pairs(name, result) for name, result in _of_kind(results, "pairs")]
     parts += [_comparisons(result) for _, result in _of_kind(results, "comparisons")]

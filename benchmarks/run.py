@@ -64,6 +64,8 @@ BENCHMARKS = (
     Benchmark("incremental", ("benchmarks.incremental",)),
     Benchmark("sensors", ("benchmarks.sensors",)),
     Benchmark("drift", ("benchmarks.drift --data {data}",)),
+    Benchmark("simulation", ("benchmarks.simulation",)),
+    Benchmark("kills", ("benchmarks.kills",)),
     Benchmark("speed_million", ("benchmarks.speed --products 1000000 --lines 20000 --sample 20",), extra=True),
     Benchmark("pairs_abt_buy", ("benchmarks.pairs {data}/abt-buy",), "abt-buy/tableA.csv"),
     Benchmark("pairs_amazon_google", ("benchmarks.pairs {data}/amazon-google",), "amazon-google/tableA.csv"),

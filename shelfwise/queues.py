@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -40,15 +41,16 @@ def queue(
     best = rows[rows["rank"] == 1]
     if answered is not None:
         best = best[unanswered(best, answered)]
-    if len(alternatives):
-        own = [rows.loc[alternatives.index, key] for key in LINE_KEYS]
-        text = alternatives.groupby(own).agg(" | ".join).rename("alternatives")
-        best = best.merge(text.reset_index(), on=LINE_KEYS, how="left")
-    else:
-        best = best.assign(alternatives="")
-    best["alternatives"] = best["alternatives"].fillna("")
+    others: dict[tuple, list[str]] = defaultdict(list)
+    for line, text in zip(_lines(rows.loc[alternatives.index]), alternatives, strict=True):
+        others[line].append(text)
+    best = best.assign(alternatives=pd.Series([" | ".join(others[one]) for one in _lines(best)], best.index, "str"))
     kept = [name for name in columns if name in best]
     return _mixed(best.sort_values([by, *LINE_KEYS], kind="stable"))[kept].reset_index(drop=True)
+
+
+def _lines(rows: pd.DataFrame) -> list[tuple]:
+    return list(rows[LINE_KEYS].itertuples(index=False, name=None))
 
 
 def _mixed(lines: pd.DataFrame) -> pd.DataFrame:

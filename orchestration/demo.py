@@ -33,8 +33,9 @@ GATE = ": better_than_"  # as checks of gates are called
 SMALL = {
     "SHELFWISE_TEXT_CONFIG": {"architecture": "none"},
     "SHELFWISE_IMAGE_CONFIG": {
-        "widths": [24, 48], "depths": [1, 1], "side": 32, "growing": [], "epochs": 8, "batch_size": 32,
-        "learning_rate": 3e-3, "averaging": 0.97, "mixing": 0.0, "moving": 0.5, "recolouring": 0.5, "evaluations": 1,
+        "widths": [32, 64, 128], "depths": [1, 1, 1], "side": 32, "growing": [], "epochs": 14, "batch_size": 32,
+        "learning_rate": 6e-3, "averaging": 0.97, "mixing": 0.0, "moving": 0.5, "evaluations": 1,
+        "recolouring": 0.0,  # drawn pictures tell categories by their colours
     },
     "SHELFWISE_PICTURE_SIDE": 32,
 }  # fmt: skip

@@ -7,8 +7,9 @@ column `image` (a file below `images/`, or its name), else `images/<listing_id>`
 The split: rows with a category; classes (the category path, cut at `level`) with at least ten of them;
 `sklearn.model_selection.train_test_split(test_size=0.2, stratify=class, random_state=seed)` over the rows in the file's
 order. A training row that says the same as a test row (normalised title and description for text, pixels for pictures)
-is not learned from, and counted. The validation part, an eighth, comes out of the training part, by the project's own
-rule (`shelfwise.classification.splits`): rows that say the same are together in one part.
+is not learned from, and counted. The validation part, an eighth but no more than about 2,500 listings, which is plenty
+to choose and to calibrate by, comes out of the training part, by the project's own rule
+(`shelfwise.classification.splits`): rows that say the same are together in one part.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from shelfwise.text import normalise
 COLUMNS = ("listing_id", "title", "description", "category", "image")
 EXTENSIONS = (".parquet", ".csv", ".jsonl", ".ndjson", ".json")
 LEAST_OF_A_CLASS = 10
-TEST_SHARE, VALID_SHARE = 0.2, 0.125
+TEST_SHARE, VALID_SHARE, MOST_VALID = 0.2, 0.125, 2_500
 
 
 @dataclass
@@ -244,5 +245,6 @@ def validation(frame: pd.DataFrame, keys: Mapping[str, np.ndarray], among: np.nd
     )
     if "image" in keys:
         ids["image_key"] = pd.Series(keys["image"], dtype=object).where(keys["image"] != "", None)
-    parts = listing_parts(ids[among].reset_index(drop=True), seed, VALID_SHARE, 0.0).set_index("group_id")["split"]
+    share = min(VALID_SHARE, MOST_VALID / max(among.sum(), 1))
+    parts = listing_parts(ids[among].reset_index(drop=True), seed, share, 0.0).set_index("group_id")["split"]
     return np.where(among, ids["group_id"].map(parts), "train")

@@ -72,7 +72,6 @@ BENCHMARKS = (
     Benchmark("comparisons", ("benchmarks.comparisons --data {data}",), "pricerunner/offers.csv"),
     _classify("instacart", "instacart", " --only text"),
     _classify("fashion_subcategory", "fashion", " --only image --level 2"),
-    _classify("fashion_picture", "fashion", " --only image"),
     _classify("fashion_both", "fashion --without-category-words"),
     _classify("fashion_titles", "fashion", extra=True),
     Benchmark("tests", ("benchmarks.suite",)),

@@ -457,7 +457,10 @@ def test_a_week_holds_its_files_and_no_others(tmp_path: Path) -> None:
 
 
 def test_evidently_measures_what_the_thresholds_were_made_with(shop: Shop) -> None:
-    from shelfwise.monitoring.report import NUMERICAL, column_distance, evidently_report
+    from evidently import DataDefinition, Dataset, Report
+    from evidently.metrics import ValueDrift
+
+    from shelfwise.monitoring.report import NUMERICAL, evidently_report
 
     matcher, index, positives = champion_of(shop)
     reference = make_reference(matcher, index, positives)
@@ -468,8 +471,16 @@ def test_evidently_measures_what_the_thresholds_were_made_with(shop: Shop) -> No
     assert b"non_ascii" in html
     by_column = table.set_index("column")
     assert set(by_column.index) >= {"title_length", "non_ascii", "unit", "root", "decision", "score"}
+    numerical = [name for name in by_column.index if name in NUMERICAL]
+    categorical = [name for name in by_column.index if name not in NUMERICAL]
+    definition = DataDefinition(numerical_columns=numerical, categorical_columns=categorical)
+    sides = (frame[list(by_column.index)].astype(dict.fromkeys(categorical, str)) for frame in (told, reference.lines))
+    metrics = [ValueDrift(column=name, method=row["method"]) for name, row in by_column.iterrows()]
+    ran = Report(metrics).run(*(Dataset.from_pandas(side, data_definition=definition) for side in sides))
+    evidently = {metric["config"]["column"]: metric["value"] for metric in ran.dict()["metrics"]}
     for name, row in by_column.iterrows():
-        assert row["distance"] == pytest.approx(column_distance(reference.lines[name], told[name]), abs=1e-6), name
+        assert row["distance"] == pytest.approx(evidently[name], abs=1e-6), name
+        assert f"{row['distance']:.6f}".rstrip("0").encode() in html, "the distance that the report shows"
         assert row["threshold"] == reference.thresholds[str(name)]
         assert row["method"] == ("wasserstein" if name in NUMERICAL else "jensenshannon")
     assert by_column.loc["non_ascii", "beyond"]

@@ -82,13 +82,15 @@ def evidently_report(
         some = lines[columns].sample(min(len(lines), DRAWN), random_state=0)
         return some.astype(dict.fromkeys(categorical, str))
 
+    def data(lines: pd.DataFrame) -> Any:
+        return Dataset.from_pandas(lines, data_definition=definition)
+
     current, usual = drawn(described), drawn(reference.lines)
     preset = _overview()(
         columns=columns, drift_share=drift_share, per_column_method=methods, per_column_threshold=thresholds
     )
     with np.errstate(invalid="ignore", divide="ignore"):  # histograms of columns that hold one value
-        both = (Dataset.from_pandas(one, data_definition=definition) for one in (current, usual))
-        ran = Report([preset]).run(*both)
+        ran = Report([preset]).run(data(current), data(usual))
     rows = [
         {
             "column": name,

@@ -72,12 +72,15 @@ def serve(folder: str) -> None:
     import dbt.cli.main
     import dbt.task.build  # noqa: F401
 
+    import shelfwise.duckdb_functions  # noqa: F401
     from resources.dbt_run import PARSED, parsed
 
     starter = os.dup(1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     _warm_up(folder)
     manifest = parsed(PARSED)
+    if manifest is not None:
+        manifest.writable_manifest()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children leave no trace
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(f"{folder}/{SOCKET}")

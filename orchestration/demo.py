@@ -193,7 +193,7 @@ def _categories(evaluation: Mapping[str, Any], image: Mapping[str, Any], ensembl
     rows = [
         ("together", evaluation, ""),
         ("title and description", evaluation, "text_"),
-        ("picture, where there is one", image, ""),
+        ("picture, if there is one", image, ""),
         ("most frequent category", evaluation, "majority_"),
     ]
     for label, measured, name in rows:

@@ -26,7 +26,7 @@ def test_categories_say_what_either_classifier_reaches_and_why_they_are_combined
     assert "picture" not in "".join(lines), "what was not measured is not told"
     image = dict.fromkeys(("top1", "top5", "top1_low", "top1_high"), 0.55)
     lines = _categories(measured | {"image_top1": 0.1}, image, {"why": "", "assigns": ""})
-    assert "picture, where there is one top-1 0.550" in " ".join("".join(lines).split())
+    assert "picture, if there is one top-1 0.550" in " ".join("".join(lines).split())
 
 
 def test_without_categories_the_demo_says_why():

@@ -4,7 +4,7 @@ import dagster as dg
 import pandas as pd
 
 from assets.common import CATALOG_TEAM, float_metadata, picture, table, table_metadata
-from assets.uploads import exported, upload_files
+from assets.uploads import exported, of_all_uploads, upload_files
 from resources.lake import Lake
 from resources.monitoring import MonitoringConfig
 from resources.registry import CATEGORY_ENSEMBLE, ModelRegistry
@@ -75,13 +75,7 @@ def upload_categories(
     group_name="uploads",
     owners=CATALOG_TEAM,
     kinds={"csv"},
-    ins={
-        "upload_categories": dg.AssetIn(
-            metadata={"allow_missing_partitions": True},
-            partition_mapping=dg.AllPartitionMapping(),
-            key=["uploads", "upload_categories"],
-        ),
-    },
+    ins={"upload_categories": of_all_uploads("upload_categories")},
     deps=[FEEDBACK],  # looked up: nobody may have answered yet
     code_version="1",
 )

@@ -9,7 +9,7 @@ from assets.classification import LISTINGS
 from assets.common import CATALOG_TEAM, float_metadata, picture, table, table_metadata
 from assets.drift import champions_reference
 from assets.models import missing
-from assets.uploads import check_of_each_file, upload_files
+from assets.uploads import check_of_each_file, of_all_uploads, upload_files
 from resources.lake import Lake
 from resources.monitoring import MonitoringConfig
 from resources.registry import CATEGORY_ENSEMBLE, ModelRegistry
@@ -35,11 +35,7 @@ LIVE_CATEGORIES = dg.AssetCheckSpec(
     kinds={"pandas", "parquet"},
     ins={
         "category_feedback": dg.AssetIn(["raw", "category_feedback"]),
-        "upload_categories": dg.AssetIn(
-            ["uploads", "upload_categories"],
-            metadata={"allow_missing_partitions": True},
-            partition_mapping=dg.AllPartitionMapping(),
-        ),
+        "upload_categories": of_all_uploads("upload_categories"),
     },
     check_specs=[LIVE_CATEGORIES],
     code_version="1",

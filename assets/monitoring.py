@@ -8,6 +8,7 @@ import dagster as dg
 import pandas as pd
 
 from assets.common import MATCHING_TEAM, float_metadata, picture, table, table_metadata
+from assets.uploads import of_all_uploads
 from resources.lake import Lake
 from resources.monitoring import MonitoringConfig
 from resources.registry import TITLE_MATCHER, ModelRegistry
@@ -36,11 +37,7 @@ LIVE_ACCURACY = dg.AssetCheckSpec(
     kinds={"pandas", "parquet"},
     ins={
         "feedback": dg.AssetIn(["raw", "feedback"]),
-        "upload_matches": dg.AssetIn(
-            ["uploads", "upload_matches"],
-            metadata={"allow_missing_partitions": True},
-            partition_mapping=dg.AllPartitionMapping(),
-        ),
+        "upload_matches": of_all_uploads("upload_matches"),
     },
     check_specs=[LIVE_ACCURACY],
     code_version="1",

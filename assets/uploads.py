@@ -34,6 +34,15 @@ def check_of_each_file(name: str, asset: list[str], description: str, blocking: 
         )
 
 
+def of_all_uploads(name: str) -> dg.AssetIn:
+    """Declare what was made of every upload as an input, by file; uploads of which it was not made are left out."""
+    return dg.AssetIn(
+        ["uploads", name],
+        metadata={"allow_missing_partitions": True},
+        partition_mapping=dg.AllPartitionMapping(),
+    )
+
+
 READABLE = check_of_each_file(
     "readable",
     ["uploads", "upload_lines"],
@@ -153,11 +162,7 @@ def upload_matches(
     owners=MATCHING_TEAM,
     kinds={"csv"},
     ins={
-        "upload_matches": dg.AssetIn(
-            ["uploads", "upload_matches"],
-            metadata={"allow_missing_partitions": True},
-            partition_mapping=dg.AllPartitionMapping(),
-        ),
+        "upload_matches": of_all_uploads("upload_matches"),
         "feedback": dg.AssetIn(["raw", "feedback"]),
     },
     code_version="4",

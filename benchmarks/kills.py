@@ -127,36 +127,38 @@ PIECES: dict[str, Callable[[Daemon], None]] = {
 }
 
 
+def _daemon(instance: dg.DagsterInstance) -> Daemon:
+    """The loop's daemon; what it trains dies with this process."""
+    from orchestration.daemon import Daemon
+    from orchestration.definitions import assemble
+    from orchestration.settings import load_settings
+    from resources.trainer import InProcessTrainer
+
+    return Daemon(instance, assemble(load_settings(), trainer=InProcessTrainer()))
+
+
 def live(folder: Path, piece: str) -> None:
     """One piece of the loop; first it is noted at which step the process before this one was killed."""
     import dagster as dg
 
-    from orchestration.daemon import Daemon
-    from orchestration.definitions import assemble
     from orchestration.execution import bury_dead_runs
-    from orchestration.settings import load_settings
-    from resources.trainer import InProcessTrainer
 
     with dg.DagsterInstance.get() as instance:
         for run in bury_dead_runs(instance):
             note = {"run": run, "step": _last_step(instance, run)}
             with (folder / "dead").open("a") as dead:
                 dead.write(json.dumps(note) + "\n")
-        PIECES[piece](Daemon(instance, assemble(load_settings(), trainer=InProcessTrainer())))
+        PIECES[piece](_daemon(instance))
 
 
 def finish(folder: Path) -> None:
     """Execute again what was killed and has not succeeded since, then tick until nothing is left to do."""
     import dagster as dg
 
-    from orchestration.daemon import Daemon
-    from orchestration.definitions import assemble
     from orchestration.execution import bury_dead_runs
-    from orchestration.settings import load_settings
-    from resources.trainer import InProcessTrainer
 
     with dg.DagsterInstance.get() as instance:
-        daemon = Daemon(instance, assemble(load_settings(), trainer=InProcessTrainer()))
+        daemon = _daemon(instance)
         dead = [*(note["run"] for note in notes(folder)), *bury_dead_runs(instance)]
         pending = {_what(run): run for run in map(instance.get_run_by_id, dead) if run is not None}
         for what, run in pending.items():

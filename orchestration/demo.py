@@ -28,7 +28,6 @@ from orchestration.settings import Settings, load_settings
 from shelfwise.artifacts import atomic_write_json
 
 DEMO_UPLOADS = 2
-GATE = ": better_than_"  # as checks of gates are called
 # Of a size that trains in seconds on two cores; whoever sets his own gets them, and a real training takes the defaults.
 SMALL = {
     "SHELFWISE_TEXT_CONFIG": {"architecture": "none"},
@@ -134,13 +133,12 @@ def _of_upload(instance: dg.DagsterInstance, name: str, key: str) -> dg.EventLog
 
 def _only_refused(outcome: RunOutcome) -> bool:
     """Whether a run ended because gates refused candidates, which is what gates are for, and for nothing else."""
-    refused = [check for check in outcome.failed_checks if GATE in check]
-    return 0 < len(refused) == len(outcome.failed_checks) == len(outcome.failures)
+    return 0 < len(outcome.refusals) == len(outcome.failed_checks) == len(outcome.failures)
 
 
 def _say_refused(outcome: RunOutcome) -> None:
     print("\n   A gate refused its candidate; what else was made stands:")
-    for check in outcome.failed_checks:
+    for check in outcome.refusals:
         print(f"   {check}")
 
 

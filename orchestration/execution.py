@@ -35,6 +35,7 @@ from shelfwise.timing import covered_seconds
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+GATE = ": better_than_"  # in a failed check: that of a gate
 POLL_SECONDS = 0.5
 PROCESS_TAG = "shelfwise/process"
 # How the log of a step begins where it is not about the work: Pipes, and Dagster's IO managers.
@@ -94,6 +95,11 @@ class RunOutcome:
     failed_checks: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     intervals: list[tuple[float, float]] = field(default_factory=list)
+
+    @property
+    def refusals(self) -> list[str]:
+        """The failed checks that are gates, which refused a candidate."""
+        return [check for check in self.failed_checks if GATE in check]
 
 
 def run_job(

@@ -272,7 +272,7 @@ class Simulation:
         if tick.error is not None:
             self.story.happenings.append(Happening(week, FAILED_TICK, f"{name}: {tick.error}"))
         for outcome in tick.outcomes:
-            if outcome.success or any("better_than_champion" in check for check in outcome.failed_checks):
+            if outcome.success or outcome.refusals:
                 continue
             kind, why = (STOPPED, outcome.failed_checks) if outcome.failed_checks else ("failed run", outcome.failures)
             self.story.happenings.append(Happening(week, kind, f"{name}: {'; '.join(why[:1])}"))

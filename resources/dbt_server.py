@@ -25,6 +25,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from dbt.contracts.graph.manifest import Manifest
+
     from resources.dbt import DbtCli
 
 SOCKET = "dbt.socket"
@@ -35,9 +37,11 @@ READY = b"ready"
 @contextmanager
 def warm_dbt() -> Generator[DbtCli]:
     """Start a server and give the resource that uses it; the server ends with the context. Raises RuntimeError where
-    dbt cannot be imported.
+    dbt cannot be imported or cannot parse the project.
     """
-    from resources.dbt import dbt_resource
+    from resources.dbt import dbt_project, dbt_resource
+
+    dbt_project()  # parsed before the server starts, which hands its children what it has read then
 
     root = Path(__file__).resolve().parents[1]  # as a module: the folder of this file would hide the package dbt
     with tempfile.TemporaryDirectory(prefix="shelfwise-dbt-") as folder:
@@ -73,14 +77,10 @@ def serve(folder: str) -> None:
     import dbt.task.build  # noqa: F401
 
     import shelfwise.duckdb_functions  # noqa: F401
-    from resources.dbt_run import PARSED, parsed
 
     starter = os.dup(1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    _warm_up(folder)
-    manifest = parsed(PARSED)
-    if manifest is not None:
-        manifest.writable_manifest()
+    manifest = _warmed_up(folder)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children leave no trace
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(f"{folder}/{SOCKET}")
@@ -98,17 +98,28 @@ def serve(folder: str) -> None:
             connection.close()
 
 
-def _warm_up(folder: str) -> None:
-    """Run a command that changes nothing: dbt makes a good deal of itself when it is needed first."""
+def _warmed_up(folder: str) -> Manifest | None:
+    """Run a command that changes nothing, as dbt makes a good deal of itself when it is needed first, and return the
+    parsed project; None, and nothing is run, where there is none that this version of dbt has written.
+
+    A server that parses itself would have the threads of dbt's parser, and a child that is forked from it and parses
+    again waits for threads that it does not have, forever.
+    """
     from resources.dbt_run import PARSED, parsed, run
 
-    project = str(PARSED.parents[1])
+    project, manifest = str(PARSED.parents[1]), parsed(PARSED)
+    if manifest is None:
+        return None
     variables = json.dumps(dict.fromkeys(("lake", "output", "database", "project"), folder))
     folders = ["--project-dir", project, "--profiles-dir", project, "--target-path", folder, "--log-path", folder]
-    run(["list", *folders, "--vars", variables], parsed(PARSED))
+    run(["list", *folders, "--vars", variables], manifest)
+    manifest = parsed(PARSED)  # as it was: a run leaves its marks
+    if manifest is not None:
+        manifest.writable_manifest()
+    return manifest
 
 
-def _answer(connection: socket.socket, manifest: object) -> None:
+def _answer(connection: socket.socket, manifest: Manifest | None) -> None:
     """In a child: run one command as if this process had been started for it, and end."""
     from resources.dbt_run import run
 

@@ -14,7 +14,7 @@ import pytest
 from assets import warehouse as warehouse_module
 from assets.warehouse import warehouse
 from resources import dbt as dbt_module
-from resources import dbt_run
+from resources import dbt_run, dbt_server
 from resources.dbt import Scratch, dbt_resource
 from resources.dbt_run import PARSED
 from resources.dbt_server import warm_dbt
@@ -339,6 +339,15 @@ def test_a_server_runs_each_command_as_if_dbt_had_been_started_for_it(tmp_path):
     assert _published(tmp_path / "broken") == {}
     assert _materialize(tmp_path / "cold").success
     assert _published(tmp_path / "warm") == _published(tmp_path / "cold")
+
+
+def test_a_server_without_a_parsed_project_runs_nothing_before_it_forks(tmp_path, monkeypatch):
+    def run(*_: object) -> int:
+        raise AssertionError("the server has dbt's threads now, and its children wait for them forever")
+
+    monkeypatch.setattr(dbt_run, "PARSED", tmp_path / "target" / "parsed.msgpack")
+    monkeypatch.setattr(dbt_run, "run", run)
+    assert dbt_server._warmed_up(str(tmp_path)) is None
 
 
 def test_a_project_that_does_not_parse_says_why_and_keeps_the_old_manifest(tmp_path, monkeypatch):

@@ -3,7 +3,8 @@
 DIR is any data directory with `listings.*` (listing_id, title, description?, category, image?) and perhaps `images/`;
 how it is read and split is said in `benchmarks.classify_rows`. What is trained are the project's own text classifier,
 image classifier and their ensemble, on the training part; they are calibrated, and the ensemble is fitted, on the
-validation part. The labels of the test part are only counted with.
+validation part, from which the text classifier learns too after that. The labels of the test part are only counted
+with.
 
 The object holds `text`, `image` and `combined` (each: listings, top1, top5, macro_f1, hierarchical_f1, level_<k>_top1,
 ece, coverage_at_95 and more, most with 95 % bounds as `_low` and `_high`, and `baselines` on the same listings); the
@@ -59,6 +60,12 @@ class Text(Protocol):
 
     def probabilities(self, titles: Sequence[str | None], descriptions: Sequence[str | None] | None) -> np.ndarray:
         """Return float32 [n, classes]."""
+        ...
+
+    def unseen_probabilities(
+        self, titles: Sequence[str | None], descriptions: Sequence[str | None] | None
+    ) -> np.ndarray:
+        """Return the same; of validation listings, what was said before it was fitted on them."""
         ...
 
 
@@ -151,10 +158,13 @@ class Task:
         """Return the listings that a modality is trained and calibrated on; test is not among them."""
         return self.frame[self.usable[modality]].reset_index(drop=True)
 
-    def text_p(self, model: Text, where: np.ndarray, titles: bool = True) -> np.ndarray:
-        """Return probabilities from text, rows of NaN where there is none; `titles`: whether the title is known."""
+    def text_p(self, model: Text, where: np.ndarray, titles: bool = True, unseen: bool = False) -> np.ndarray:
+        """Return probabilities from text, rows of NaN where there is none; `titles`: whether the title is known;
+        `unseen`: as `text_probabilities` has it.
+        """
         some = self.frame.iloc[where][["title", "description"]]
-        return text_probabilities(cast(Any, model), some if titles else some.drop(columns="title"), self.taxonomy)
+        some = some if titles else some.drop(columns="title")
+        return text_probabilities(cast(Any, model), some, self.taxonomy, unseen)
 
     def image_p(self, model: Image, where: np.ndarray) -> np.ndarray:
         """Return probabilities from pictures, rows of NaN where there is none."""
@@ -471,10 +481,12 @@ def train(
     return models, training
 
 
-def predictions(task: Task, models: Mapping[str, Any], where: np.ndarray) -> dict[str, np.ndarray]:
-    """Return probabilities by modality."""
-    of = {"text": task.text_p, "image": task.image_p}
-    return {name: of[name](model, where) for name, model in models.items()}
+def predictions(
+    task: Task, models: Mapping[str, Any], where: np.ndarray, unseen: bool = False
+) -> dict[str, np.ndarray]:
+    """Return probabilities by modality; `unseen`: see `Task.text_p`."""
+    of = {"text": lambda model: task.text_p(model, where, unseen=unseen), "image": lambda m: task.image_p(m, where)}
+    return {name: of[name](model) for name, model in models.items()}
 
 
 def combined(task: Task, models: Mapping[str, Any], system: System, seed: int) -> tuple[Both | None, dict[str, Any]]:
@@ -486,7 +498,8 @@ def combined(task: Task, models: Mapping[str, Any], system: System, seed: int) -
     fair = np.all([mask | ~task.has(name) for name, mask in task.usable.items()], axis=0)
     where = task.rows.of("valid")
     where = where[fair[where]]
-    p = predictions(task, models, where)
+    # ... and what they said of these listings when they had not been fitted on them.
+    p = predictions(task, models, where, unseen=True)
     truth = [task.truth[i] for i in where]
     weights = {}
     for name in MODALITIES:

@@ -1,5 +1,5 @@
-"""Making a category model of the two champions: what combines them is fitted on validation listings, which neither was
-fitted on, with the accuracies that their registered evaluations measured.
+"""Making a category model of the two champions: what combines them is fitted on what they said of validation listings
+before they were fitted on them, with the accuracies that their registered evaluations measured.
 """
 
 from __future__ import annotations
@@ -33,12 +33,13 @@ def combine(
     """Write a category model into a directory.
 
     `parts`: directories of the classifiers by kind ('text', 'image'); `weights`: their registered accuracies. `valid`:
-    labelled listings that neither was fitted on; `pictures`: of them. `precision`: share of assigned categories that
+    labelled listings, see `Judged.said_unseen`; `pictures`: of them. `precision`: share of assigned categories that
     are to be right.
     """
     loaded = {kind: judge.load(kind, where) for kind, where in parts.items()}
     taxonomy = Taxonomy.of([list(one.classes) for one in loaded.values()])
-    p = {kind: one.says(valid, pictures, taxonomy) for kind, one in loaded.items() if kind != judge.IMAGE or pictures}
+    able = {kind: one for kind, one in loaded.items() if kind != judge.IMAGE or pictures}
+    p = {kind: one.said_unseen(valid, pictures, taxonomy) for kind, one in able.items()}
     said = p.get(judge.TEXT), p.get(judge.IMAGE)
     truth, groups = taxonomy.truths(labels_of(valid)), valid["group_id"].tolist()
     known = {kind: weights[kind] for kind in p}

@@ -31,6 +31,7 @@ WEIGHTS, KEYS, SHAPE, BASE = "encoder.safetensors", "encoder_keys.npy", "encoder
 METRIC = "top1"
 NAMES = ("top1", "top5", "likelihood")
 LABELS = {"top1": "top-1", "top5": "top-5"}
+HEAD_RATE = 1e-3  # of a head that is new, on an encoder that is not
 _AT_ONCE = 512  # texts in one batch of use
 
 
@@ -154,8 +155,10 @@ class EncoderPart:
         return falls(self.scores, titles, descriptions, chosen)
 
     def save(self, directory: Path) -> None:
-        """Write the network to a directory."""
+        """Write the networks to a directory."""
         from safetensors.torch import save_file
+
+        directory.mkdir(parents=True, exist_ok=True)
 
         state = {
             f"{number}.{name}": tensor.contiguous().cpu()
@@ -211,23 +214,27 @@ def fit_encoder(
     config: TextConfig,
     run_dir: Path,
     report: Progress,
-) -> tuple[EncoderPart, Fit]:
+    steps: Sequence[int] = (),
+) -> tuple[EncoderPart, list[Fit]]:
     """Train an encoder on texts in normal form with their right classes, equally right each.
 
-    `valid`: titles, descriptions and right classes (int64 [n, most], -1: none) that decide which step is kept. Returns
-    the part and how its first network was trained.
+    `valid`: titles, descriptions and right classes (int64 [n, most], -1: none) that decide which step is kept; the last
+    one without any. `steps`: how many each network takes, by default those of the configuration. Returns the part and
+    how each of its networks was trained.
     """
     import torch
 
     from shelfwise.classification.networks import soft_loss
-    from shelfwise.training.loop import fit_batches
+    from shelfwise.training.loop import fit_batches, halves_are_native
 
     torch.manual_seed(config.seed)
+    if config.base and config.architecture == "bert" and config.precision == "auto" and halves_are_native():
+        config = dataclasses.replace(config, precision="bf16")
     part = _untrained(titles, descriptions, classes, config, run_dir)
     read, valid_read = part.reader.read(titles, descriptions), part.reader.read(*valid[:2])
     fits = []
     for number, network in enumerate(part.networks):
-        own = dataclasses.replace(config, seed=config.seed + number)
+        own = dataclasses.replace(config, seed=config.seed + number, **({"max_steps": steps[number]} if steps else {}))
         directory = run_dir / f"network-{number}"
         directory.mkdir(parents=True, exist_ok=True)
 
@@ -258,10 +265,20 @@ def fit_encoder(
                 validate=validate if len(valid[0]) else None,
                 names=NAMES,
                 metric=METRIC,
+                groups=_groups(network, config) if config.base else None,
+                lengths=None if config.architecture == "words" else _lengths(read),  # words are not padded
             )
         )
         network.to("cpu").eval()
-    return part, fits[0]
+    return part, fits
+
+
+def _groups(network: Any, config: TextConfig) -> list[dict[str, Any]]:
+    """Return the optimizer's groups: a head that starts at random learns faster than the encoder below it."""
+    inner = {id(parameter) for parameter in network.encoder.parameters()}
+    head = [parameter for parameter in network.parameters() if id(parameter) not in inner]
+    rate = max(HEAD_RATE, config.learning_rate)
+    return [{"params": list(network.encoder.parameters())}, {"params": head, "lr": rate}]
 
 
 def _untrained(

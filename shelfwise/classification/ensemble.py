@@ -130,7 +130,7 @@ class Ensemble:
         groups: Sequence[Any] | None = None,
         seed: int = 0,
     ) -> Ensemble:
-        """Fit on validation listings, which neither classifier was fitted on.
+        """Fit on answers to validation listings of classifiers that were not fitted on them.
 
         `text_p`, `image_p`: probabilities [n, classes], rows of NaN where there is no text or picture, None where there
         is no such classifier. `truth`: as for `calibration.fit_temperature`. `weights`: accuracy of 'text' and 'image'

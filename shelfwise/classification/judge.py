@@ -30,11 +30,14 @@ Says = Callable[[pd.DataFrame, "Pictures | None", Taxonomy], np.ndarray]
 
 @dataclass(frozen=True)
 class Judged:
-    """A classifier ready to be asked: its classes, what it says of listings [n, classes of a taxonomy], the model."""
+    """A classifier ready to be asked: its classes, what it says of listings [n, classes of a taxonomy], the model, and
+    what it said of the validation listings when it had not been fitted on them.
+    """
 
     classes: tuple[str, ...]
     says: Says
     model: Any
+    said_unseen: Says
 
 
 def load(kind: str, directory: Path) -> Judged:
@@ -43,7 +46,14 @@ def load(kind: str, directory: Path) -> Judged:
         from shelfwise.classification.text import TextClassifier
 
         text = TextClassifier.load(directory)
-        return Judged(tuple(text.classes), lambda rows, _, tree: text_probabilities(text, rows, tree), text)
+
+        def read(rows: pd.DataFrame, _: Pictures | None, tree: Taxonomy) -> np.ndarray:
+            return text_probabilities(text, rows, tree)
+
+        def unseen(rows: pd.DataFrame, _: Pictures | None, tree: Taxonomy) -> np.ndarray:
+            return text_probabilities(text, rows, tree, unseen=True)
+
+        return Judged(tuple(text.classes), read, text, unseen)
     if kind == IMAGE:
         from shelfwise.classification.image import ImageClassifier
 
@@ -53,13 +63,13 @@ def load(kind: str, directory: Path) -> Judged:
             assert pictures is not None
             return image_probabilities(image, rows["listing_id"], pictures, tree)
 
-        return Judged(tuple(image.classes), look, image)
+        return Judged(tuple(image.classes), look, image, look)
     both = CategoryModel.load(directory)
 
     def combine(rows: pd.DataFrame, pictures: Pictures | None, tree: Taxonomy) -> np.ndarray:
         return align(both.probabilities(rows, pictures), both.classes, tree.classes)
 
-    return Judged(both.classes, combine, both)
+    return Judged(both.classes, combine, both, combine)
 
 
 def held_out(kind: str, listings: pd.DataFrame, pictures: Pictures | None) -> pd.DataFrame:

@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 from shelfwise.artifacts import atomic_write_json
+from shelfwise.classification import held_out
 from shelfwise.classification.decide import Thresholds
 from shelfwise.classification.ensemble import IMAGE, TEXT, Ensemble, align
 from shelfwise.classification.taxonomy import Taxonomy
@@ -35,16 +36,19 @@ COMBINER, ABOUT, TREE, DECISIONS = "combiner", "model.json", "taxonomy.json", "d
 AT_ONCE = 4096  # pictures whose pixels are in memory together
 
 
-def text_probabilities(model: TextClassifier, listings: pd.DataFrame, taxonomy: Taxonomy) -> np.ndarray:
+def text_probabilities(
+    model: TextClassifier, listings: pd.DataFrame, taxonomy: Taxonomy, unseen: bool = False
+) -> np.ndarray:
     """Return what a text classifier says of listings (title, description), float32 [n, classes of the taxonomy]; rows
-    of NaN where a listing has neither.
+    of NaN where a listing has neither. `unseen`: see `TextClassifier.unseen_probabilities`.
     """
     titles, descriptions = _texts(listings, "title"), _texts(listings, "description")
     blank = np.array([not (title or text) for title, text in zip(titles, descriptions, strict=True)], bool)
     out = np.full((len(listings), len(taxonomy)), np.nan, np.float32)
     rows = np.flatnonzero(~blank)
     if len(rows):
-        p = model.probabilities([titles[i] for i in rows], [descriptions[i] for i in rows])
+        ask = model.unseen_probabilities if unseen else model.probabilities
+        p = ask([titles[i] for i in rows], [descriptions[i] for i in rows])
         out[rows] = align(p, model.classes, taxonomy.classes)
     return out
 
@@ -96,8 +100,9 @@ class CategoryModel:
         about: dict[str, Any],
     ) -> None:
         """Write a model's directory. `parts`: directories of the classifiers ('text', 'image'), which are copied."""
+        not_needed = shutil.ignore_patterns("manifest.json", held_out.FILE)
         for name, source in parts.items():
-            shutil.copytree(source, directory / name, ignore=shutil.ignore_patterns("manifest.json"))
+            shutil.copytree(source, directory / name, ignore=not_needed)
         combiner.save(directory / COMBINER)
         (directory / TREE).write_text(taxonomy.to_json())
         atomic_write_json(directory / DECISIONS, thresholds.to_json())

@@ -5,9 +5,12 @@
     model.explain(["Spiced rum 70cl"], None, p.argmax(1))   # ["'rum' +5.1, 'spiced' +2.0"]
 
 Three parts read a listing: a linear model on n-grams (`ngrams`), the most similar training listings (`neighbours`) and
-an encoder with a classification head (`encoding`). Training keeps the one that is best on the validation listings, or
-their blend where that is as good or better, and says so in `metrics.json`. Each works without a title or without a
-description; a listing without any text gets the shares of the categories among the training listings.
+networks made for it (`encoding`); a fourth, where a `base` is named, is a pretrained encoder that is fine-tuned.
+Training keeps the one that is best on the validation listings, or their blend where that is as good or better, and
+says so in `metrics.json`. What is kept is then fitted again on training and validation listings together: more to learn
+from is worth more than most settings. Its answers to the validation listings from before, when it had not seen them,
+stay with it (`held_out`), because whoever combines classifiers needs answers to listings they were not fitted on. Each
+part works without a title or without a description; a listing without any text gets the shares of the categories.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 import pandas as pd
@@ -25,6 +28,7 @@ import pandas as pd
 from shelfwise.artifacts import atomic_write_json
 from shelfwise.classification import calibration, encoding
 from shelfwise.classification.confidence import Confidence
+from shelfwise.classification.held_out import HeldOut
 from shelfwise.classification.measures import measures
 from shelfwise.classification.neighbours import Neighbours
 from shelfwise.classification.ngrams import NgramClassifier, NgramConfig
@@ -34,10 +38,13 @@ from shelfwise.training.curves import write_curve
 from shelfwise.training.process import Progress, Run, identity_of, prepare_environment, world_size
 from shelfwise.training.settings import Settings
 
-CODE_VERSION = "4"
+if TYPE_CHECKING:
+    from shelfwise.training.loop import Fit
+
+CODE_VERSION = "5"
 LIBRARIES = ("torch", "transformers", "sentence-transformers", "tokenizers")
 ABOUT, CONFIG, METRICS = "text.json", "text_config.json", "metrics.json"
-LINEAR, NEIGHBOURS, ENCODER, BLEND = "linear", "neighbours", "encoder", "blend"
+LINEAR, NEIGHBOURS, ENCODER, PRETRAINED, BLEND = "linear", "neighbours", "encoder", "pretrained", "blend"
 
 _LEAST_WEIGHT = 0.02  # of a part in a blend; with less it is left out
 _WORDS_TOLD = 4
@@ -104,7 +111,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "networks": 1,
     },
 }
-BASE_RATE, BASE_EPOCHS = 5e-5, 3  # for an encoder that was trained before
+BASE_RATE, BASE_EPOCHS, BASE_BATCH = 1e-4, 5, 32  # for an encoder that was trained before
 
 
 @dataclass(frozen=True)
@@ -120,7 +127,10 @@ class TextConfig(Settings):
     """The encoder: 'words' (n-gram vectors of words, read by a transformer), 'static' or 'bert' as the matching has
     them, 'none' for the linear model and the neighbours alone. 'auto': 'words', or what the `base` is."""
     base: str | None = None
-    """Hugging Face id or local path of a sentence encoder to fine-tune; None trains from scratch."""
+    """Hugging Face id or local path of a sentence encoder to fine-tune."""
+    beside: bool = True
+    """With a `base`: also train word networks from scratch, with their defaults, to be blended with it. What either
+    gets wrong the other often knows."""
     linear_epochs: int = 8
     linear_rate: float = 0.5
     linear_lost: float = 0.3
@@ -145,6 +155,8 @@ class TextConfig(Settings):
     """Networks that start differently and are asked together ('words')."""
     smooth: float = 0.1
     """Share of the encoder's target spread over all classes."""
+    refit: bool = True
+    """Fit what was kept again on training and validation listings together; twice the time."""
     batch_size: int = _OWN
     learning_rate: float = _OWN
     weight_decay: float = _OWN
@@ -171,7 +183,8 @@ class TextConfig(Settings):
         object.__setattr__(self, "architecture", architecture)
         fallback = dict.fromkeys(DEFAULTS["words"], 1) if architecture == "none" else DEFAULTS[architecture]
         if self.base and architecture == "bert":
-            fallback = {**fallback, "learning_rate": BASE_RATE, "epochs": BASE_EPOCHS}
+            tuned = {"learning_rate": BASE_RATE, "epochs": BASE_EPOCHS, "batch_size": BASE_BATCH}
+            fallback = {**fallback, **tuned}
         for name, value in fallback.items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
@@ -191,6 +204,15 @@ class TextConfig(Settings):
         for name, value in least.items():
             if architecture != "none" and getattr(self, name) < value:
                 raise ValueError(f"{name} must be at least {value}, not {getattr(self, name)}")
+
+    def encoders(self) -> dict[str, TextConfig]:
+        """Return the networks that are trained, by the name of their part, each with its settings."""
+        if self.architecture == "none":
+            return {}
+        if not self.base:
+            return {ENCODER: self}
+        scratch = dataclasses.replace(self, base=None, architecture="words", **DEFAULTS["words"])
+        return {PRETRAINED: self, **({ENCODER: scratch} if self.beside else {})}
 
     def linear(self) -> NgramConfig:
         """Return the settings of the linear model."""
@@ -213,11 +235,15 @@ class TextClassifier:
         weights: Mapping[str, float],
         confidence: Confidence,
         prior: np.ndarray,
+        held_out: HeldOut | None = None,
     ):
-        """`weights`: the share of each part that takes part; `prior` [classes]: shares among the training listings."""
+        """`weights`: the share of each part that takes part; `prior` [classes]: shares among the training listings;
+        `held_out`: what was said of the validation listings before the parts were fitted on them too.
+        """
         self.classes = tuple(classes)
         self.parts, self.weights = dict(parts), dict(weights)
         self.confidence, self.prior = confidence, np.asarray(prior, np.float32)
+        self.held_out = held_out
 
     def probabilities(
         self, titles: Sequence[str | None], descriptions: Sequence[str | None] | None = None
@@ -226,14 +252,29 @@ class TextClassifier:
         titles, descriptions = _normal(titles, descriptions)
         return self._of_normal(titles, descriptions)
 
+    def unseen_probabilities(
+        self, titles: Sequence[str | None], descriptions: Sequence[str | None] | None = None
+    ) -> np.ndarray:
+        """Return `probabilities`, but for texts of validation listings what was said of them before the parts were
+        fitted on them too: answers as they will be to new listings.
+        """
+        titles, descriptions = _normal(titles, descriptions)
+        p = self._of_normal(titles, descriptions)
+        if self.held_out is not None:
+            rows, said = self.held_out.of(titles, descriptions)
+            p[rows] = self.confidence.apply(said)
+        return p
+
     def _of_normal(self, titles: list[str], descriptions: list[str]) -> np.ndarray:
         p = np.tile(self.prior, (len(titles), 1))
         rows = [i for i in range(len(titles)) if titles[i] or descriptions[i]]
         if rows:
-            some = [titles[i] for i in rows], [descriptions[i] for i in rows]
-            log_p = _blended({name: self.parts[name].scores(*some) for name in self.weights}, self.weights)
+            log_p = self._log_p([titles[i] for i in rows], [descriptions[i] for i in rows])
             p[rows] = self.confidence.apply(log_p)
         return p
+
+    def _log_p(self, titles: Sequence[str], descriptions: Sequence[str]) -> np.ndarray:
+        return _blended({name: self.parts[name].scores(titles, descriptions) for name in self.weights}, self.weights)
 
     def linear_probabilities(
         self, titles: Sequence[str | None], descriptions: Sequence[str | None] | None = None
@@ -260,8 +301,10 @@ class TextClassifier:
 
     def save(self, directory: Path) -> None:
         """Write the classifier to a directory that is there."""
-        for name in self.weights:
-            self.parts[name].save(directory)
+        for name in {LINEAR, *self.weights}:
+            self.parts[name].save(_place(name, directory))
+        if self.held_out is not None:
+            self.held_out.save(directory)
         about = {"classes": self.classes, "weights": self.weights, "confidence": dataclasses.asdict(self.confidence)}
         atomic_write_json(directory / ABOUT, {**about, "prior": [float(share) for share in self.prior]})
 
@@ -271,9 +314,11 @@ class TextClassifier:
         path = Path(directory)
         about = json.loads((path / ABOUT).read_text(encoding="utf-8"))
         parts: dict[str, Part] = {}
-        for name in sorted(about["weights"], key=lambda name: name != LINEAR):
+        # The linear model first: the neighbours read with it, and it is the baseline where it has no weight.
+        for name in sorted({LINEAR, *about["weights"]}, key=lambda name: name != LINEAR):
             parts[name] = _load_part(name, path, parts.get(LINEAR))
-        return cls(about["classes"], parts, about["weights"], Confidence(**about["confidence"]), about["prior"])
+        confidence = Confidence(**about["confidence"])
+        return cls(about["classes"], parts, about["weights"], confidence, about["prior"], HeldOut.load(path))
 
 
 def fingerprint(listings: pd.DataFrame, config: TextConfig) -> str:
@@ -308,25 +353,17 @@ def train_text(
     run_dir = run.open(work_dir, identity)
     counts = f"{len(train.titles)} listings of {len(taxonomy)} categories, {len(valid.titles)} to validate"
     run.report({"event": "start", "message": f"text classifier: {counts}"})
-    truths = train.truths(taxonomy)
-    prior = _prior(truths, len(taxonomy))
-    linear = NgramClassifier.fit(train.titles, train.descriptions, truths, len(taxonomy), config.linear())
-    remembered = Neighbours.fit(linear, train.titles, train.descriptions, truths, prior)
-    parts: dict[str, Part] = {LINEAR: linear, NEIGHBOURS: remembered}
-    run.report({"event": "linear", "message": f"linear model after {run.elapsed():.1f} s"})
     run.stage("prepare")
-    curve, best_step, speed = [], 0, {}
-    if config.architecture != "none":
-        right = calibration.right_answers(valid.truths(taxonomy))
-        judged = (valid.titles, valid.descriptions, right)
-        parts[ENCODER], fit = encoding.fit_encoder(
-            train.titles, train.descriptions, truths, judged, len(taxonomy), config, run_dir, run.report
-        )
-        curve, best_step, speed = fit.curve, fit.best_step, fit.speed
-    model, metrics = _kept(parts, taxonomy, valid, prior)
-    metrics |= {"train_listings": len(train.titles), "valid_listings": len(valid.titles), "classes": len(taxonomy)}
-    metrics |= {"fingerprint": identity, "best_step": best_step}
+    wanted = (LINEAR, NEIGHBOURS, *config.encoders())
+    parts, fits = _fitted(wanted, train, valid, taxonomy, config, run_dir, run)
+    model, metrics = _kept(parts, taxonomy, valid, _prior(train.truths(taxonomy), len(taxonomy)))
     run.report({"event": "kept", "message": metrics["why"]})
+    if config.refit and valid.titles:
+        model = _refitted(model, train, valid, taxonomy, config, run_dir, run, fits)
+    shown = next(iter(fits.values()))[0] if fits else None
+    curve, best_step, speed = (shown.curve, shown.best_step, shown.speed) if shown else ([], 0, {})
+    metrics |= {"train_listings": len(train.titles), "valid_listings": len(valid.titles), "classes": len(taxonomy)}
+    metrics |= {"fingerprint": identity, "best_step": best_step, "refit": model.held_out is not None}
     run.stage("train")
 
     def write(directory: Path) -> None:
@@ -339,11 +376,77 @@ def train_text(
     return run.finish(out_dir, write, metrics, curve, speed)
 
 
+def _fitted(
+    wanted: Sequence[str],
+    train: _Listings,
+    valid: _Listings,
+    taxonomy: Taxonomy,
+    config: TextConfig,
+    run_dir: Path,
+    run: Run,
+    steps: Mapping[str, Sequence[int]] | None = None,
+) -> tuple[dict[str, Part], dict[str, list[Fit]]]:
+    """Return the parts that are wanted, the linear model among them in any case, and how the networks were trained;
+    `steps`: for how long each, by default as the configuration says.
+    """
+    truths = train.truths(taxonomy)
+    texts = train.titles, train.descriptions, truths
+    began = run.elapsed()
+    linear = NgramClassifier.fit(*texts, len(taxonomy), config.linear())
+    parts: dict[str, Part] = {LINEAR: linear}
+    if NEIGHBOURS in wanted:
+        parts[NEIGHBOURS] = Neighbours.fit(linear, *texts, _prior(truths, len(taxonomy)))
+    run.report({"event": "linear", "message": f"linear model after {run.elapsed() - began:.1f} s"})
+    judged = valid.titles, valid.descriptions, calibration.right_answers(valid.truths(taxonomy))
+    fits: dict[str, list[Fit]] = {}
+    for name, own in config.encoders().items():
+        if name in wanted:
+            place = run_dir / name
+            own_steps = steps[name] if steps else ()
+            parts[name], fits[name] = encoding.fit_encoder(
+                *texts, judged, len(taxonomy), own, place, run.report, own_steps
+            )
+    return parts, fits
+
+
+def _refitted(
+    model: TextClassifier,
+    train: _Listings,
+    valid: _Listings,
+    taxonomy: Taxonomy,
+    config: TextConfig,
+    run_dir: Path,
+    run: Run,
+    fits: Mapping[str, Sequence[Fit]],
+) -> TextClassifier:
+    """Return the classifier with its parts fitted on training and validation listings; weights and calibration stay.
+
+    Each network takes as many steps as were best, and more by as much as there are more listings.
+    """
+    both = train + valid
+    run.report({"event": "refit", "message": f"fitting what was kept again, on {len(both.titles)} listings"})
+    more = len(both.titles) / len(train.titles)
+    steps = {name: [max(1, round(fit.best_step * more)) for fit in some] for name, some in fits.items()}
+    # Listings without any text have no answer to be kept: theirs is how often each class occurs.
+    rows = [i for i in range(len(valid.titles)) if valid.titles[i] or valid.descriptions[i]]
+    texts = [valid.titles[i] for i in rows], [valid.descriptions[i] for i in rows]
+    held_out = HeldOut.keep(*texts, model._log_p(*texts)) if rows else None
+    parts, _ = _fitted(
+        tuple(model.weights), both, _Listings([], [], []), taxonomy, config, run_dir / "refit", run, steps
+    )
+    prior = _prior(both.truths(taxonomy), len(taxonomy))
+    return TextClassifier(taxonomy.classes, parts, model.weights, model.confidence, prior, held_out)
+
+
 @dataclass(frozen=True)
 class _Listings:
     titles: list[str]
     descriptions: list[str]
     cells: list[Any]
+
+    def __add__(self, other: _Listings) -> _Listings:
+        """Return these listings and the others after them."""
+        return _Listings(self.titles + other.titles, self.descriptions + other.descriptions, self.cells + other.cells)
 
     def truths(self, taxonomy: Taxonomy) -> list[list[int]]:
         return taxonomy.truths(self.cells)
@@ -455,13 +558,18 @@ def _best_blend(scores: Mapping[str, np.ndarray], right: np.ndarray) -> dict[str
     return {name: round(float(share), 4) for name, share in zip(names, shares / shares.sum(), strict=True) if share}
 
 
+def _place(name: str, directory: Path) -> Path:
+    """Return where a part's files are: the second network has a folder of its own."""
+    return directory / PRETRAINED if name == PRETRAINED else directory
+
+
 def _load_part(name: str, directory: Path, linear: Any) -> Part:
     if name == LINEAR:
         return NgramClassifier.load(directory)
     if name == NEIGHBOURS:
         return Neighbours.load(directory, linear)
-    if name == ENCODER:
-        return encoding.EncoderPart.load(directory)
+    if name in (ENCODER, PRETRAINED):
+        return encoding.EncoderPart.load(_place(name, directory))
     raise ValueError(f"unknown part {name!r} of a text classifier in {directory}")
 
 

@@ -67,6 +67,8 @@ class Words:
                 p[row, column] += any(noun in f"{title} {more}" for noun in nouns)
         return p / p.sum(axis=1, keepdims=True)
 
+    unseen_probabilities = probabilities
+
 
 class Colours:
     def __init__(self, frame):

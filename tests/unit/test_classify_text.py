@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 from pathlib import Path
@@ -373,10 +374,72 @@ def test_a_local_sentence_encoder_is_fine_tuned_as_base(tmp_path):
     build_model(settings, rows, tmp_path).save_pretrained(str(tmp_path / "base"))
     config = TextConfig(base=str(tmp_path / "base"), epochs=1, evaluations=1, batch_size=16, num_threads=1)
     assert (config.architecture, config.learning_rate) == ("bert", text.BASE_RATE)
-    result = text.train_text(listings, config, tmp_path / "out", tmp_path / "work")
-    assert 0 <= result["metrics"]["valid_encoder_top1"] <= 1
+    assert config.encoders()["encoder"] == TextConfig(evaluations=1, num_threads=1)
+    alone = dataclasses.replace(config, beside=False)
+    assert list(alone.encoders()) == ["pretrained"]
+    result = text.train_text(listings, alone, tmp_path / "out", tmp_path / "work")
+    assert 0 <= result["metrics"]["valid_pretrained_top1"] <= 1
+    assert "valid_encoder_top1" not in result["metrics"]
     model = TextClassifier.load(tmp_path / "out")
     np.testing.assert_allclose(model.probabilities(["rum"]).sum(), 1, atol=1e-5)
+
+
+def test_a_pretrained_encoder_and_word_networks_are_kept_side_by_side(encoder, tmp_path):
+    listings = make_listings(80)
+    titles, descriptions = (listings[name].fillna("").str.lower().tolist() for name in ("title", "description"))
+    linear = NgramClassifier.fit(
+        titles,
+        descriptions,
+        [[sorted(THINGS).index(name)] for name in listings["category"]],
+        len(THINGS),
+        NgramConfig(),
+    )
+    # Their files have the same names: each needs a place of its own.
+    parts = {"linear": linear, "encoder": encoder, "pretrained": encoder}
+    weights = {"encoder": 0.25, "pretrained": 0.75}
+    model = TextClassifier(sorted(THINGS), parts, weights, Confidence(), np.full(len(THINGS), 1 / len(THINGS)))
+    model.save(tmp_path)
+    again = TextClassifier.load(tmp_path)
+    assert set(again.parts) == {"linear", "encoder", "pretrained"}
+    np.testing.assert_allclose(again.probabilities(titles[:5]), model.probabilities(titles[:5]), atol=1e-5)
+    # The linear model has no weight here, and is the baseline all the same.
+    assert again.linear_probabilities(titles[:5]).shape == (5, len(THINGS))
+
+
+def test_what_is_kept_learns_from_validation_listings_and_its_older_answers_to_them_stay(tmp_path):
+    listings = make_listings()
+    # A word that only validation listings have, on a category that they would not be given without it.
+    strange = listings["split"] == "valid"
+    listings.loc[strange, "title"] = [f"zyx{'abcdefgh'[i % 8]} thing" for i in range(strange.sum())]
+    listings.loc[strange, "description"] = None
+    listings.loc[strange, "category"] = sorted(THINGS)[0]
+    asked = listings.loc[strange, "title"].tolist()
+    models = {}
+    for refit in (True, False):
+        config = dataclasses.replace(LINEAR_ONLY, refit=refit)
+        result = text.train_text(listings, config, tmp_path / f"out-{refit}", tmp_path / f"work-{refit}")
+        assert result["metrics"]["refit"] is refit
+        models[refit] = TextClassifier.load(tmp_path / f"out-{refit}")
+    assert models[False].held_out is None
+    right = {refit: model.probabilities(asked)[:, 0].mean() for refit, model in models.items()}
+    assert right[True] > right[False] + 0.2
+    before = models[False].probabilities(asked)
+    np.testing.assert_allclose(models[True].unseen_probabilities(asked), before, atol=2e-3)
+    np.testing.assert_allclose(models[False].unseen_probabilities(asked), before)
+    # Of other listings, and of those that the parts learnt from at once, it says what it says.
+    others = listings.loc[~strange, "title"].tolist()[:20]
+    np.testing.assert_array_equal(models[True].unseen_probabilities(others), models[True].probabilities(others))
+
+
+def test_networks_take_as_many_steps_as_they_are_told_where_nothing_validates(tmp_path):
+    titles = [str(title).lower() for title in make_listings()["title"]]
+    labels = [[i % len(THINGS)] for i in range(len(titles))]
+    nothing, told = ([], [], np.empty((0, 1), np.int64)), []
+    _, fits = encoding.fit_encoder(
+        titles, [""] * len(titles), labels, nothing, len(THINGS), TINY, tmp_path, told.append, steps=[7, 4]
+    )
+    assert [fit.best_step for fit in fits] == [7, 4]
+    assert not [event for event in told if event["event"] == "validation"]
 
 
 def test_command_line_trains_and_prints_metrics_last(tmp_path, capsys):

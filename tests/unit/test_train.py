@@ -605,3 +605,22 @@ def test_two_processes_train_one_model(pairs: pd.DataFrame, tmp_path: Path) -> N
     assert metrics["steps"] == 4 * (108 // 16)  # two processes share each pass
     assert metrics["valid_mrr"] > 0.3
     assert TitleEncoder.load(tmp_path / "out").dim == 16
+
+
+def test_batches_of_a_length_hold_every_row_once_a_pass_and_follow_from_the_seed() -> None:
+    from shelfwise.training.loop import Passes
+
+    lengths = np.random.default_rng(1).integers(1, 40, 1003)
+    passes = [list(Passes(1003, 10, 3, seed, lengths)) for seed in (5, 5, 6)]
+    assert passes[0] == passes[1] != passes[2]
+    flat = [index for batch in passes[0] for index in batch]
+    assert len(set(flat)) == len(flat) == 3009 // 10 * 10
+    first = sorted(index for index in flat if index < 1003)
+    assert first == list(range(1003))
+    plain = list(Passes(1003, 10, 3, 5))
+
+    def padding(batches: list[list[int]]) -> int:
+        found = [lengths[np.array(batch) % 1003] for batch in batches]
+        return sum(int((some.max() - some).sum()) for some in found)
+
+    assert padding(passes[0]) < padding(plain) / 5

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from shelfwise.classification.pictures import Pictures
 
 # Part of the content ids: raise one when the same inputs would give another artifact than before.
-PICTURES_VERSION, TEXT_VERSION, IMAGE_VERSION = "1", "1", "1"
+PICTURES_VERSION, TEXT_VERSION, IMAGE_VERSION = "1", "2", "1"
 LABELS = ("listing_id", "category", "categories", "split")
 TEXT_MODULE, IMAGE_MODULE = "shelfwise.classification.train_text", "shelfwise.classification.train_image"
 
@@ -207,8 +207,9 @@ def text_classifier(
     trainer: Trainer,
     lake: Lake,
 ) -> dg.MaterializeResult[dict]:
-    """The candidate that reads title and description: a transformer encoder and a linear model on n-grams, of which the
-    better, or both together, is kept; trained in a process of its own. The same listings and settings are trained once.
+    """The candidate that reads title and description: a linear model on n-grams, similar listings and a transformer, of
+    which the best on validation listings, or their blend, is kept and then fitted on those listings too; trained in a
+    process of its own. The same listings and settings are trained once.
     """
     from shelfwise.classification.text import TextConfig, fingerprint
 

@@ -98,8 +98,8 @@ class System:
     combine: Callable[..., Both]
 
 
-def own_system() -> System:
-    """Return the project's own classifiers."""
+def own_system(text_base: str | None = None) -> System:
+    """Return the project's own classifiers; `text_base`: see `TextConfig.base`."""
 
     from shelfwise.classification.ensemble import Ensemble
     from shelfwise.classification.image import ImageClassifier, ImageConfig
@@ -113,7 +113,8 @@ def own_system() -> System:
         return Pictures.pack(picture_files.read(folder, pictures), side, work / "pictures")
 
     def text(listings: pd.DataFrame, work: Path, seed: int) -> tuple[Text, dict[str, Any]]:
-        report = train_text(listings, TextConfig(seed=seed), work / "model", work / "work", progress)
+        config = TextConfig(seed=seed, base=text_base)
+        report = train_text(listings, config, work / "model", work / "work", progress)
         return TextClassifier.load(work / "model"), report
 
     def image(
@@ -572,13 +573,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--image-minutes", type=float, default=MINUTES, help="time to train the image classifier in; 0: all its epochs"
     )
     parser.add_argument("--only", choices=("text", "image", "both"), default="both")
+    parser.add_argument(
+        "--text-base",
+        help="encoder to fine-tune beside the word networks: id, path, or minilm for the one that is compared with",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the object to a file too")
     given = parser.parse_args(argv)
     if given.level is not None and given.level < 1:
         parser.error("--level: at least 1")
+    base = given.text_base
+    if base == "minilm":
+        from benchmarks.rivals import encoder_path  # much comes with it
+
+        if (found := encoder_path()) is None:
+            parser.error("--text-base minilm: it is not installed; `make bench` does it")
+        base = str(found)
     use_two_cores()
     try:
-        result = run(given.folder, given.level, given.seed, given.image_minutes, given.only)
+        result = run(given.folder, given.level, given.seed, given.image_minutes, given.only, own_system(base)) | {
+            "text_base": given.text_base
+        }
     except InputError as error:
         print(error, file=sys.stderr)
         return 2

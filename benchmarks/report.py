@@ -43,6 +43,7 @@ SENSORS = {
 CLASSIFY_SETS = ("instacart", "fashion_subcategory", "fashion_both")
 CLASSIFY_TITLES = {
     "classify_instacart": "Instacart, aisle by product name",
+    "classify_instacart_pretrained": "Instacart, with MiniLM fine-tuned beside the word networks",
     "classify_fashion_subcategory": "fashion, subCategory by picture",
     "classify_fashion_both": "fashion, articleType by title without category words and picture",
     "classify_fashion_titles": "fashion, articleType by title and picture",

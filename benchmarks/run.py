@@ -71,6 +71,7 @@ BENCHMARKS = (
     Benchmark("pairs_amazon_google", ("benchmarks.pairs {data}/amazon-google",), "amazon-google/tableA.csv"),
     Benchmark("comparisons", ("benchmarks.comparisons --data {data}",), "pricerunner/offers.csv"),
     _classify("instacart", "instacart", " --only text"),
+    _classify("instacart_pretrained", "instacart", " --only text --text-base minilm", extra=True),
     _classify("fashion_subcategory", "fashion", " --only image --level 2"),
     _classify("fashion_both", "fashion --without-category-words"),
     _classify("fashion_titles", "fashion", extra=True),

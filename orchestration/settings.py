@@ -65,7 +65,9 @@ class Settings(BaseSettings):
     believe_labels: bool = Field(
         default=False, description="past mappings are learnt from even where they contradict the champion in number"
     )
-    text_base: str = Field(default="", description="text classifier: model to fine-tune, id or path; own if empty")
+    text_base: str = Field(
+        default="", description="text classifier: model to fine-tune beside its own networks, id or path"
+    )
     text_config: str = Field(default="{}", description="JSON object that overrides fields of TextConfig")
     image_base: str = Field(default="", description="image classifier: backbone, id or path; from scratch if empty")
     image_config: str = Field(default="{}", description="JSON object that overrides fields of ImageConfig")

@@ -269,11 +269,14 @@ class TextClassifier:
         p = np.tile(self.prior, (len(titles), 1))
         rows = [i for i in range(len(titles)) if titles[i] or descriptions[i]]
         if rows:
-            log_p = self._log_p([titles[i] for i in rows], [descriptions[i] for i in rows])
+            log_p = self.blended([titles[i] for i in rows], [descriptions[i] for i in rows])
             p[rows] = self.confidence.apply(log_p)
         return p
 
-    def _log_p(self, titles: Sequence[str], descriptions: Sequence[str]) -> np.ndarray:
+    def blended(self, titles: Sequence[str], descriptions: Sequence[str]) -> np.ndarray:
+        """Return what the parts say of texts in normal form, not calibrated: float32 [n, classes], logarithms of
+        probabilities but for a constant by row.
+        """
         return _blended({name: self.parts[name].scores(titles, descriptions) for name in self.weights}, self.weights)
 
     def linear_probabilities(
@@ -354,12 +357,12 @@ def train_text(
     counts = f"{len(train.titles)} listings of {len(taxonomy)} categories, {len(valid.titles)} to validate"
     run.report({"event": "start", "message": f"text classifier: {counts}"})
     run.stage("prepare")
-    wanted = (LINEAR, NEIGHBOURS, *config.encoders())
-    parts, fits = _fitted(wanted, train, valid, taxonomy, config, run_dir, run)
+    training = _Training(taxonomy, config, run_dir, run)
+    parts, fits = training.fitted((LINEAR, NEIGHBOURS, *config.encoders()), train, valid)
     model, metrics = _kept(parts, taxonomy, valid, _prior(train.truths(taxonomy), len(taxonomy)))
     run.report({"event": "kept", "message": metrics["why"]})
     if config.refit and valid.titles:
-        model = _refitted(model, train, valid, taxonomy, config, run_dir, run, fits)
+        model = training.refitted(model, train, valid, fits)
     shown = next(iter(fits.values()))[0] if fits else None
     curve, best_step, speed = (shown.curve, shown.best_step, shown.speed) if shown else ([], 0, {})
     metrics |= {"train_listings": len(train.titles), "valid_listings": len(valid.titles), "classes": len(taxonomy)}
@@ -376,66 +379,62 @@ def train_text(
     return run.finish(out_dir, write, metrics, curve, speed)
 
 
-def _fitted(
-    wanted: Sequence[str],
-    train: _Listings,
-    valid: _Listings,
-    taxonomy: Taxonomy,
-    config: TextConfig,
-    run_dir: Path,
-    run: Run,
-    steps: Mapping[str, Sequence[int]] | None = None,
-) -> tuple[dict[str, Part], dict[str, list[Fit]]]:
-    """Return the parts that are wanted, the linear model among them in any case, and how the networks were trained;
-    `steps`: for how long each, by default as the configuration says.
-    """
-    truths = train.truths(taxonomy)
-    texts = train.titles, train.descriptions, truths
-    began = run.elapsed()
-    linear = NgramClassifier.fit(*texts, len(taxonomy), config.linear())
-    parts: dict[str, Part] = {LINEAR: linear}
-    if NEIGHBOURS in wanted:
-        parts[NEIGHBOURS] = Neighbours.fit(linear, *texts, _prior(truths, len(taxonomy)))
-    run.report({"event": "linear", "message": f"linear model after {run.elapsed() - began:.1f} s"})
-    judged = valid.titles, valid.descriptions, calibration.right_answers(valid.truths(taxonomy))
-    fits: dict[str, list[Fit]] = {}
-    for name, own in config.encoders().items():
-        if name in wanted:
-            place = run_dir / name
-            own_steps = steps[name] if steps else ()
-            parts[name], fits[name] = encoding.fit_encoder(
-                *texts, judged, len(taxonomy), own, place, run.report, own_steps
-            )
-    return parts, fits
+@dataclass(frozen=True)
+class _Training:
+    """One training of a classifier; `directory`: of its checkpoints."""
 
+    taxonomy: Taxonomy
+    config: TextConfig
+    directory: Path
+    run: Run
 
-def _refitted(
-    model: TextClassifier,
-    train: _Listings,
-    valid: _Listings,
-    taxonomy: Taxonomy,
-    config: TextConfig,
-    run_dir: Path,
-    run: Run,
-    fits: Mapping[str, Sequence[Fit]],
-) -> TextClassifier:
-    """Return the classifier with its parts fitted on training and validation listings; weights and calibration stay.
+    def fitted(
+        self,
+        wanted: Sequence[str],
+        train: _Listings,
+        valid: _Listings,
+        steps: Mapping[str, Sequence[int]] | None = None,
+    ) -> tuple[dict[str, Part], dict[str, list[Fit]]]:
+        """Return the parts that are wanted, the linear model among them in any case, and how the networks were trained.
 
-    Each network takes as many steps as were best, and more by as much as there are more listings.
-    """
-    both = train + valid
-    run.report({"event": "refit", "message": f"fitting what was kept again, on {len(both.titles)} listings"})
-    more = len(both.titles) / len(train.titles)
-    steps = {name: [max(1, round(fit.best_step * more)) for fit in some] for name, some in fits.items()}
-    # Listings without any text have no answer to be kept: theirs is how often each class occurs.
-    rows = [i for i in range(len(valid.titles)) if valid.titles[i] or valid.descriptions[i]]
-    texts = [valid.titles[i] for i in rows], [valid.descriptions[i] for i in rows]
-    held_out = HeldOut.keep(*texts, model._log_p(*texts)) if rows else None
-    parts, _ = _fitted(
-        tuple(model.weights), both, _Listings([], [], []), taxonomy, config, run_dir / "refit", run, steps
-    )
-    prior = _prior(both.truths(taxonomy), len(taxonomy))
-    return TextClassifier(taxonomy.classes, parts, model.weights, model.confidence, prior, held_out)
+        `steps`: for how long each network is, where nothing validates; by default as the configuration says.
+        """
+        truths, classes = train.truths(self.taxonomy), len(self.taxonomy)
+        texts = train.titles, train.descriptions, truths
+        began = self.run.elapsed()
+        linear = NgramClassifier.fit(*texts, classes, self.config.linear())
+        parts: dict[str, Part] = {LINEAR: linear}
+        if NEIGHBOURS in wanted:
+            parts[NEIGHBOURS] = Neighbours.fit(linear, *texts, _prior(truths, classes))
+        self.run.report({"event": "linear", "message": f"linear model after {self.run.elapsed() - began:.1f} s"})
+        judged = valid.titles, valid.descriptions, calibration.right_answers(valid.truths(self.taxonomy))
+        fits: dict[str, list[Fit]] = {}
+        for name, own in self.config.encoders().items():
+            if name not in wanted:
+                continue
+            place, own_steps = self.directory / ("refit" if steps else "fit") / name, steps[name] if steps else ()
+            report = self.run.report
+            parts[name], fits[name] = encoding.fit_encoder(*texts, judged, classes, own, place, report, own_steps)
+        return parts, fits
+
+    def refitted(
+        self, model: TextClassifier, train: _Listings, valid: _Listings, fits: Mapping[str, Sequence[Fit]]
+    ) -> TextClassifier:
+        """Return the classifier with its parts fitted on both parts of the listings; weights and calibration stay.
+
+        Each network takes as many steps as were best, and more by as much as there are more listings.
+        """
+        both = train + valid
+        self.run.report({"event": "refit", "message": f"fitting what was kept again, on {len(both.titles)} listings"})
+        more = len(both.titles) / len(train.titles)
+        steps = {name: [max(1, round(fit.best_step * more)) for fit in some] for name, some in fits.items()}
+        # Listings without any text have no answer to be kept: theirs is how often each class occurs.
+        rows = [i for i in range(len(valid.titles)) if valid.titles[i] or valid.descriptions[i]]
+        texts = [valid.titles[i] for i in rows], [valid.descriptions[i] for i in rows]
+        held_out = HeldOut.keep(*texts, model.blended(*texts)) if rows else None
+        parts, _ = self.fitted(tuple(model.weights), both, _Listings([], [], []), steps)
+        prior = _prior(both.truths(self.taxonomy), len(self.taxonomy))
+        return TextClassifier(model.classes, parts, model.weights, model.confidence, prior, held_out)
 
 
 @dataclass(frozen=True)

@@ -347,7 +347,8 @@ def test_the_ensemble_is_compared_where_something_is_withheld(tmp_path, system):
 
 def test_the_command_prints_one_object_last(tmp_path, system, monkeypatch, capsys):
     folder = write(tmp_path / "d", listings(20), pictures=False)
-    monkeypatch.setattr(classify, "own_system", lambda: system)
+    bases = []
+    monkeypatch.setattr(classify, "own_system", lambda base: bases.append(base) or system)
     monkeypatch.setattr(classify, "use_two_cores", lambda: 2)
     kept = tmp_path / "out" / "r.json"
     assert classify.main([str(folder), "--level", "1", "--seed", "3", "--json", str(kept)]) == 0
@@ -355,6 +356,22 @@ def test_the_command_prints_one_object_last(tmp_path, system, monkeypatch, capsy
     assert (found["level"], found["seed"], found["depth"]) == (1, 3, 1)
     assert json.loads(kept.read_text()) == found
     assert classify.main([str(tmp_path / "nothing")]) == 2
+    assert bases == [None, None]
+
+
+def test_the_encoder_that_is_compared_with_is_fine_tuned_where_it_is_installed(tmp_path, system, monkeypatch, capsys):
+    monkeypatch.setenv("SHELFWISE_BENCH_ENCODER", str(tmp_path))
+    monkeypatch.setattr(classify, "use_two_cores", lambda: 2)
+    bases = []
+    monkeypatch.setattr(classify, "own_system", lambda base: bases.append(base) or system)
+    nothing = str(tmp_path / "nothing")
+    assert classify.main([nothing, "--text-base", "minilm"]) == classify.main([nothing, "--text-base", "org/name"]) == 2
+    assert bases == [str(tmp_path), "org/name"]
+    monkeypatch.delenv("SHELFWISE_BENCH_ENCODER")
+    monkeypatch.setattr("benchmarks.rivals.find_spec", lambda name: None)
+    with pytest.raises(SystemExit):
+        classify.main([nothing, "--text-base", "minilm"])
+    assert "not installed" in capsys.readouterr().err
 
 
 # ---- the sets --------------------------------------------------------------------------------------------------------

@@ -3,8 +3,8 @@
 DIR is any data directory with `listings.*` (listing_id, title, description?, category, image?) and perhaps `images/`;
 how it is read and split is said in `benchmarks.classify_rows`. What is trained are the project's own text classifier,
 image classifier and their ensemble, on the training part; they are calibrated, and the ensemble is fitted, on the
-validation part, from which the text classifier learns too after that. With `--level` they learn whole paths all the
-same, and what they say is added up. The labels of the test part are only counted with.
+validation part, from which the text classifier learns too after that. The labels of the test part are only counted
+with.
 
 The object holds `text`, `image` and `combined` (each: listings, top1, top5, macro_f1, hierarchical_f1, level_<k>_top1,
 ece, coverage_at_95 and more, most with 95 % bounds as `_low` and `_high`, and `baselines` on the same listings); the
@@ -39,7 +39,7 @@ from shelfwise.classification.ensemble import align
 from shelfwise.classification.evaluate import evaluate
 from shelfwise.classification.model import image_probabilities, text_probabilities
 from shelfwise.classification.pictures import Pictures
-from shelfwise.classification.taxonomy import SEPARATOR, Taxonomy
+from shelfwise.classification.taxonomy import Taxonomy
 from shelfwise.errors import InputError
 
 MODALITIES = ("text", "image")
@@ -156,11 +156,8 @@ class Task:
         return (self.frame["text_key"] != "").to_numpy() if modality == "text" else self.at >= 0
 
     def to_learn(self, modality: str) -> pd.DataFrame:
-        """Return the listings that a modality is trained and calibrated on, with their whole paths as categories; test
-        is not among them.
-        """
-        some = self.frame[self.usable[modality]].reset_index(drop=True)
-        return some.assign(category=some["paths"].str[0], categories=some["paths"])
+        """Return the listings that a modality is trained and calibrated on; test is not among them."""
+        return self.frame[self.usable[modality]].reset_index(drop=True)
 
     def text_p(self, model: Text, where: np.ndarray, titles: bool = True, unseen: bool = False) -> np.ndarray:
         """Return probabilities from text, rows of NaN where there is none; `titles`: whether the title is known;
@@ -230,29 +227,6 @@ def enough(task: Task, modality: str) -> bool:
     classes = task.frame.loc[learn & (parts == "train"), "category"].nunique()
     tested = (task.has(modality) & (parts == "test")).sum()
     return bool(learn.sum() >= LEAST_LEARNED and classes >= 2 and tested >= LEAST_TESTED)
-
-
-class RolledUp:
-    """A classifier of whole paths, asked for their upper levels: a category is as probable as all below it together.
-
-    What is told apart below is learned from too: a network that knows heels from flats knows shoes the better.
-    """
-
-    def __init__(self, model: Any, level: int):
-        """`level`: how many names of a path are left of it."""
-        cut = [SEPARATOR.join(path.split(SEPARATOR)[:level]) for path in model.classes]
-        self.classes = tuple(dict.fromkeys(cut))
-        self._model = model
-        self._into = np.zeros((len(cut), len(self.classes)), np.float32)
-        self._into[np.arange(len(cut)), [self.classes.index(path) for path in cut]] = 1
-
-    def probabilities(self, *given: Any) -> np.ndarray:
-        """Return float32 [n, classes]."""
-        return self._model.probabilities(*given) @ self._into
-
-    def unseen_probabilities(self, *given: Any) -> np.ndarray:
-        """Return the same, as `Text` has it."""
-        return self._model.unseen_probabilities(*given) @ self._into
 
 
 # ---- measuring -------------------------------------------------------------------------------------------------------
@@ -450,7 +424,7 @@ def run(
         task = prepare(folder, system, level, seed, only, work)
         counts = task.rows.counts
         say(f"{folder}: {counts['used']:,} of {counts['read']:,} listings in {counts['classes']:,} classes")
-        models, training = train(folder, task, system, work, level, seed, image_minutes)
+        models, training = train(folder, task, system, work, seed, image_minutes)
         test = task.rows.of("test")
         p = predictions(task, models, test)
         ensemble, told = combined(task, models, system, seed)
@@ -482,7 +456,7 @@ def run(
 
 
 def train(
-    folder: Path, task: Task, system: System, work: Path, level: int | None, seed: int, image_minutes: float
+    folder: Path, task: Task, system: System, work: Path, seed: int, image_minutes: float
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the trained models by modality, and what their training says. Raises InputError where none can be."""
     models: dict[str, Any] = {}
@@ -499,7 +473,7 @@ def train(
         else:
             assert task.packed is not None
             model, report = system.train_image(task.packed, listings, work / "image", seed, image_minutes)
-        models[modality] = model if level is None else RolledUp(model, level)
+        models[modality] = model
         said = {key: report[key] for key in ("metrics", "timing") if key in report}
         training[modality] = {"seconds": time.perf_counter() - began, **said}
         say(f"{modality}: trained in {training[modality]['seconds']:.0f} s")

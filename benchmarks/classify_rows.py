@@ -43,8 +43,7 @@ class Rows:
     """The listings that take part, in the file's order, with what was left out and why.
 
     `frame`: listing_id, title and description ('' where missing), text_key ('' without any text), category (the class),
-    categories (all right ones that are classes), paths (the same, not cut: what is learned), split ('train', 'valid',
-    'test'). `pictures`: of `find_pictures`.
+    categories (all right ones that are classes), split ('train', 'valid', 'test'). `pictures`: of `find_pictures`.
     """
 
     frame: pd.DataFrame
@@ -170,7 +169,6 @@ def prepare(folder: Path, level: int | None = None, seed: int = 0) -> Rows:
     known = np.array([bool(each) for each in paths], bool)
     counts |= {"repeated_ids": int(repeated.sum()), "without_category": int((~known).sum())}
     listings, paths = listings[known].reset_index(drop=True), [each for each in paths if each]
-    whole = [paths_of(cell) for cell in listings["category"]]
     first = pd.Series([each[0] for each in paths], dtype=object)
     sizes = first.value_counts()
     classes = set(sizes.index[sizes >= LEAST_OF_A_CLASS])
@@ -189,11 +187,6 @@ def prepare(folder: Path, level: int | None = None, seed: int = 0) -> Rows:
     frame["category"] = first[keep].to_numpy()
     frame["categories"] = [
         [path for path in each if path in classes] for each, kept in zip(paths, keep, strict=True) if kept
-    ]
-    frame["paths"] = [
-        [path for path in each if SEPARATOR.join(path.split(SEPARATOR)[:level]) in classes]
-        for each, kept in zip(whole, keep, strict=True)
-        if kept
     ]
     frame["text_key"] = [text_key(*pair) for pair in zip(frame["title"], frame["description"], strict=True)]
     pictures = find_pictures(folder, frame)

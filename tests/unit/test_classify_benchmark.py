@@ -1,6 +1,5 @@
 """The classification benchmark: reading, split, baselines, measures and the object, with stand-ins for the models."""
 
-import dataclasses
 import io
 import json
 import zipfile
@@ -373,35 +372,6 @@ def test_the_encoder_that_is_compared_with_is_fine_tuned_where_it_is_installed(t
     with pytest.raises(SystemExit):
         classify.main([nothing, "--text-base", "minilm"])
     assert "not installed" in capsys.readouterr().err
-
-
-def test_upper_levels_are_learned_from_whole_paths_and_added_up(tmp_path, system):
-    learned = []
-
-    class Leaves:
-        classes = ("A > B > x", "A > B > y", "A > C", "D")
-
-        def probabilities(self, titles, descriptions):
-            return np.tile(np.array([0.3, 0.25, 0.4, 0.05], np.float32), (len(titles), 1))
-
-        def unseen_probabilities(self, titles, descriptions):
-            return np.tile(np.array([0.1, 0.2, 0.6, 0.1], np.float32), (len(titles), 1))
-
-    rolled = classify.RolledUp(Leaves(), 2)
-    assert rolled.classes == ("A > B", "A > C", "D")
-    np.testing.assert_allclose(rolled.probabilities([""], None), [[0.55, 0.4, 0.05]], rtol=1e-6)
-    np.testing.assert_allclose(rolled.unseen_probabilities([""], None), [[0.3, 0.6, 0.1]], rtol=1e-6)
-    assert classify.RolledUp(Leaves(), 1).classes == ("A", "D")
-
-    def watched(train):
-        return lambda *given: learned.append(given) or train(*given)
-
-    own = dataclasses.replace(system, train_text=watched(system.train_text))
-    frame = listings(30)
-    found = classify.run(write(tmp_path / "d", frame, pictures=False), level=1, system=own)
-    assert set(learned[0][0]["category"]) == set(NOUNS)
-    assert found["depth"] == 1
-    assert set(learned[0][0]["split"]) == {"train", "valid"}
 
 
 # ---- the sets --------------------------------------------------------------------------------------------------------

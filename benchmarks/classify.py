@@ -25,6 +25,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -486,7 +487,7 @@ def predictions(
     task: Task, models: Mapping[str, Any], where: np.ndarray, unseen: bool = False
 ) -> dict[str, np.ndarray]:
     """Return probabilities by modality; `unseen`: see `Task.text_p`."""
-    of = {"text": lambda model: task.text_p(model, where, unseen=unseen), "image": lambda m: task.image_p(m, where)}
+    of = {"text": partial(task.text_p, where=where, unseen=unseen), "image": partial(task.image_p, where=where)}
     return {name: of[name](model) for name, model in models.items()}
 
 

@@ -14,7 +14,7 @@ from shelfwise.classification import judge
 from shelfwise.classification.decide import GOAL, Thresholds
 from shelfwise.classification.ensemble import Ensemble
 from shelfwise.classification.listings import labels_of
-from shelfwise.classification.model import CategoryModel
+from shelfwise.classification.model import CategoryModel, text_probabilities
 from shelfwise.classification.taxonomy import Taxonomy
 from shelfwise.matching.guarantee import Goal
 
@@ -33,13 +33,16 @@ def combine(
     """Write a category model into a directory.
 
     `parts`: directories of the classifiers by kind ('text', 'image'); `weights`: their registered accuracies. `valid`:
-    labelled listings, see `Judged.said_unseen`; `pictures`: of them. `precision`: share of assigned categories that
-    are to be right.
+    labelled listings of that part; `pictures`: of them. `precision`: share of assigned categories that are to be right.
     """
     loaded = {kind: judge.load(kind, where) for kind, where in parts.items()}
     taxonomy = Taxonomy.of([list(one.classes) for one in loaded.values()])
-    able = {kind: one for kind, one in loaded.items() if kind != judge.IMAGE or pictures}
-    p = {kind: one.said_unseen(valid, pictures, taxonomy) for kind, one in able.items()}
+    p = {}
+    for kind, one in loaded.items():
+        if kind == judge.TEXT:
+            p[kind] = text_probabilities(one.model, valid, taxonomy, unseen=True)
+        elif pictures:
+            p[kind] = one.says(valid, pictures, taxonomy)
     said = p.get(judge.TEXT), p.get(judge.IMAGE)
     truth, groups = taxonomy.truths(labels_of(valid)), valid["group_id"].tolist()
     known = {kind: weights[kind] for kind in p}

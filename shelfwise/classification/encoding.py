@@ -234,7 +234,9 @@ def fit_encoder(
     read, valid_read = part.reader.read(titles, descriptions), part.reader.read(*valid[:2])
     fits = []
     for number, network in enumerate(part.networks):
-        own = dataclasses.replace(config, seed=config.seed + number, **({"max_steps": steps[number]} if steps else {}))
+        own = dataclasses.replace(
+            config, seed=config.seed + number, max_steps=steps[number] if steps else config.max_steps
+        )
         directory = run_dir / f"network-{number}"
         directory.mkdir(parents=True, exist_ok=True)
 
@@ -266,7 +268,7 @@ def fit_encoder(
                 names=NAMES,
                 metric=METRIC,
                 groups=_groups(network, config) if config.base else None,
-                lengths=None if config.architecture == "words" else _lengths(read),  # words are not padded
+                lengths=_lengths(read) if config.architecture == "bert" else None,  # the others do not pad
             )
         )
         network.to("cpu").eval()

@@ -54,6 +54,8 @@ class HeldOut:
 
 
 def _keys(titles: Sequence[str], descriptions: Sequence[str]) -> np.ndarray:
-    texts = (f"{title}\n{text}".encode() for title, text in zip(titles, descriptions, strict=True))
+    texts = (
+        f"{title}\n{text}".encode("utf-8", "surrogatepass") for title, text in zip(titles, descriptions, strict=True)
+    )
     digests = b"".join(hashlib.blake2b(text, digest_size=8).digest() for text in texts)
     return np.frombuffer(digests, np.uint64)

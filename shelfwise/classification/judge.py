@@ -30,14 +30,11 @@ Says = Callable[[pd.DataFrame, "Pictures | None", Taxonomy], np.ndarray]
 
 @dataclass(frozen=True)
 class Judged:
-    """A classifier ready to be asked: its classes, what it says of listings [n, classes of a taxonomy], the model, and
-    what it said of the validation listings when it had not been fitted on them.
-    """
+    """A classifier ready to be asked: its classes, what it says of listings [n, classes of a taxonomy], the model."""
 
     classes: tuple[str, ...]
     says: Says
     model: Any
-    said_unseen: Says
 
 
 def load(kind: str, directory: Path) -> Judged:
@@ -46,14 +43,7 @@ def load(kind: str, directory: Path) -> Judged:
         from shelfwise.classification.text import TextClassifier
 
         text = TextClassifier.load(directory)
-
-        def read(rows: pd.DataFrame, _: Pictures | None, tree: Taxonomy) -> np.ndarray:
-            return text_probabilities(text, rows, tree)
-
-        def unseen(rows: pd.DataFrame, _: Pictures | None, tree: Taxonomy) -> np.ndarray:
-            return text_probabilities(text, rows, tree, unseen=True)
-
-        return Judged(tuple(text.classes), read, text, unseen)
+        return Judged(tuple(text.classes), lambda rows, _, tree: text_probabilities(text, rows, tree), text)
     if kind == IMAGE:
         from shelfwise.classification.image import ImageClassifier
 
@@ -63,13 +53,13 @@ def load(kind: str, directory: Path) -> Judged:
             assert pictures is not None
             return image_probabilities(image, rows["listing_id"], pictures, tree)
 
-        return Judged(tuple(image.classes), look, image, look)
+        return Judged(tuple(image.classes), look, image)
     both = CategoryModel.load(directory)
 
     def combine(rows: pd.DataFrame, pictures: Pictures | None, tree: Taxonomy) -> np.ndarray:
         return align(both.probabilities(rows, pictures), both.classes, tree.classes)
 
-    return Judged(both.classes, combine, both, combine)
+    return Judged(both.classes, combine, both)
 
 
 def held_out(kind: str, listings: pd.DataFrame, pictures: Pictures | None) -> pd.DataFrame:

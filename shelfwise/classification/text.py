@@ -259,10 +259,13 @@ class TextClassifier:
         fitted on them too: answers as they will be to new listings.
         """
         titles, descriptions = _normal(titles, descriptions)
-        p = self._of_normal(titles, descriptions)
-        if self.held_out is not None:
-            rows, said = self.held_out.of(titles, descriptions)
-            p[rows] = self.confidence.apply(said)
+        if self.held_out is None:
+            return self._of_normal(titles, descriptions)
+        known, said = self.held_out.of(titles, descriptions)
+        others = np.setdiff1d(np.arange(len(titles)), known)
+        p = np.empty((len(titles), len(self.classes)), np.float32)
+        p[known] = self.confidence.apply(said)
+        p[others] = self._of_normal([titles[i] for i in others], [descriptions[i] for i in others])
         return p
 
     def _of_normal(self, titles: list[str], descriptions: list[str]) -> np.ndarray:

@@ -104,9 +104,7 @@ def plan_of(config: LoopConfig, rows: int) -> Plan:
 
 
 def halves_are_native() -> bool:
-    """Return whether this processor computes with bfloat16 itself, where there is no GPU: a transformer then trains
-    about 1.7 times as fast.
-    """
+    """Return whether this processor computes with bfloat16 itself, where there is no GPU."""
     native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)  # private: it may go
     return not torch.cuda.is_available() and native()
 

@@ -14,6 +14,7 @@ import pytest
 from shelfwise.classification import encoding, text, train_text
 from shelfwise.classification import ngram_kernels as kernels
 from shelfwise.classification.confidence import Confidence
+from shelfwise.classification.held_out import HeldOut
 from shelfwise.classification.neighbours import Neighbours
 from shelfwise.classification.ngrams import NgramClassifier, NgramConfig, codes_of
 from shelfwise.classification.text import TextClassifier, TextConfig
@@ -429,6 +430,15 @@ def test_what_is_kept_learns_from_validation_listings_and_its_older_answers_to_t
     # Of other listings, and of those that the parts learnt from at once, it says what it says.
     others = listings.loc[~strange, "title"].tolist()[:20]
     np.testing.assert_array_equal(models[True].unseen_probabilities(others), models[True].probabilities(others))
+
+
+def test_older_answers_are_found_by_text_whatever_its_characters():
+    titles, descriptions = ["rum", "rum", "half \ud83d"], ["", "old", ""]
+    log_p = np.log(np.array([[0.7, 0.3], [0.2, 0.8], [0.5, 0.5]], np.float32))
+    kept = HeldOut.keep(titles, descriptions, log_p)
+    rows, said = kept.of([*titles, "gin"], [*descriptions, ""])
+    assert rows.tolist() == [0, 1, 2]
+    np.testing.assert_allclose(said - said.max(1, keepdims=True), log_p - log_p.max(1, keepdims=True), atol=1e-3)
 
 
 def test_networks_take_as_many_steps_as_they_are_told_where_nothing_validates(tmp_path):

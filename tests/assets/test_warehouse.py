@@ -13,6 +13,7 @@ import pytest
 
 from assets import warehouse as warehouse_module
 from assets.warehouse import warehouse
+from orchestration.definitions import defs
 from resources import dbt as dbt_module
 from resources import dbt_run, dbt_server
 from resources.dbt import Scratch, dbt_resource
@@ -198,6 +199,16 @@ def test_one_table_alone_reads_the_published_ones(run, materialized):
     after = _published(root)
     assert pd.read_parquet(root / "tables/marts/vendor_statistics.parquet")["vendor_id"].tolist() == ["v1"]
     assert {name for name in before if before[name] != after[name]} == {"marts/vendor_statistics.parquet"}
+
+
+@pytest.mark.parametrize("job", ["train_classifiers", "follow_catalog", "train_and_promote"])
+def test_a_job_builds_its_tables_in_a_lake_where_nothing_was_built_before(tmp_path, job):
+    _write_raw(tmp_path, ["a", "b"])
+    selected = KEYS & defs().resolve_job_def(job).asset_layer.selected_asset_keys
+    assert selected
+    result = _materialize(tmp_path, dg.AssetSelection.assets(*selected))
+    assert result.success
+    assert {event.materialization.asset_key for event in result.get_asset_materialization_events()} == selected
 
 
 def test_the_mapping_is_read_from_its_file_by_a_run_that_does_not_build_it(run, tmp_path):

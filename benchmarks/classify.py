@@ -47,6 +47,7 @@ MODALITIES = ("text", "image")
 SIMPLE = {"text": "linear_svm", "image": "pixels_5nn"}
 LEAST_TIMED = 6000  # listings in the timed batch; fewer are repeated
 MOST_PICTURES_TIMED = 2000
+MOST_EXPLAINED_TIMED = 2000
 TIMES = 3
 ONE_BY_ONE = 500
 LEAST_LEARNED, LEAST_TESTED = 20, 5
@@ -334,23 +335,37 @@ def texts_of(frame: pd.DataFrame, where: np.ndarray) -> tuple[list[str | None], 
     return titles, descriptions
 
 
-def batch_speed(task: Task, models: Mapping[str, Any], ensemble: Both | None) -> dict[str, float]:
-    """Return listings a second in batches by modality, the middle of several runs; pictures are already read."""
+def batch_speed(task: Task, models: Mapping[str, Any], ensemble: Both | None) -> dict[str, dict[str, float]]:
+    """Return listings a second in batches by modality, the middle of several runs; pictures are already read.
+
+    `listings_per_second`: classified; `explained_per_second`: classified, and told why, where a model does that.
+    """
     test = task.rows.of("test")
     found = {}
-    for name in models:
+    for name, model in models.items():
         where = test[task.has(name)[test]]
         # Text is quick: a few thousand listings say nothing of it.
-        where = np.resize(where, max(LEAST_TIMED, len(where))) if name == "text" else where[:MOST_PICTURES_TIMED]
-        found[name] = _rate(lambda some, name=name: predictions(task, {name: models[name]}, some), where)
+        timed = np.resize(where, max(LEAST_TIMED, len(where))) if name == "text" else where[:MOST_PICTURES_TIMED]
+        rate = _rate(lambda some, name=name: predictions(task, {name: models[name]}, some), timed)
+        found[name] = {"listings_per_second": rate}
+        if hasattr(model, "explain"):
+            # None of them twice, as what is said twice is explained once.
+            rate = _rate(lambda some, model=model: _explained(task, model, some), where[:MOST_EXPLAINED_TIMED])
+            found[name]["explained_per_second"] = rate
     if ensemble is not None:
 
         def both(some: np.ndarray) -> None:
             p = predictions(task, models, some)
             ensemble.probabilities(p["text"], p["image"])
 
-        found["combined"] = _rate(both, test[task.has("image")[test]][:MOST_PICTURES_TIMED])
+        rate = _rate(both, test[task.has("image")[test]][:MOST_PICTURES_TIMED])
+        found["combined"] = {"listings_per_second": rate}
     return found
+
+
+def _explained(task: Task, model: Any, where: np.ndarray) -> list[str]:
+    titles, descriptions = texts_of(task.frame, where)
+    return model.explain(titles, descriptions, model.probabilities(titles, descriptions).argmax(1))
 
 
 def _rate(classify: Callable[[np.ndarray], Any], where: np.ndarray) -> float:
@@ -432,8 +447,8 @@ def run(
         if ensemble is not None:
             p["combined"] = ensemble.probabilities(p["text"], p["image"])
         measured = measure_all(task, p, test, seed)
-        for name, rate in batch_speed(task, models, ensemble).items():
-            measured[name]["listings_per_second"] = rate
+        for name, rates in batch_speed(task, models, ensemble).items():
+            measured[name] |= rates
         main_one = measured[list(measured)[-1]]
         result = head | {
             "data": folder.resolve().name,

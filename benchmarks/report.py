@@ -951,6 +951,7 @@ def _classify(name: str, result: Result) -> str:
     times = ", ".join(f"{key} {_seconds(one['seconds'])}" for key, one in training.items())
     speed = [
         f"{_count(result[each]['listings_per_second'])} listings a second by {CLASSIFY_LABELS[each].strip('*')}"
+        + _explained(result[each])
         for each in result["modalities"]
     ]
     speed.append(
@@ -971,6 +972,12 @@ def _classify(name: str, result: Result) -> str:
     if "together" in result:
         parts.append(_classify_together(result))
     return "\n\n".join(parts)
+
+
+def _explained(one: Result) -> str:
+    """Return how many are explained as well; nothing for results from before that was measured."""
+    rate = one.get("explained_per_second")
+    return "" if rate is None else f" ({_count(rate)} with the words that decided)"
 
 
 def _classify_together(result: Result) -> str:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from shelfwise.classification import calibration
-from shelfwise.classification.leaving_out import falls
+from shelfwise.classification.leaving_out import by_scores, falls
 from shelfwise.classification.measures import measures
 from shelfwise.classification.word_grams import WordGrams, WordIds, spans
 from shelfwise.training.process import Progress, prepare_environment
@@ -33,6 +33,7 @@ NAMES = ("top1", "top5", "likelihood")
 LABELS = {"top1": "top-1", "top5": "top-5"}
 HEAD_RATE = 1e-3  # of a head that is new, on an encoder that is not
 _AT_ONCE = 512  # texts in one batch of use
+_SOME = 32  # texts of one length that are worth a batch
 
 
 class Reader(Protocol):
@@ -71,7 +72,13 @@ class WordReader:
             words, counts = words[keep], np.bincount(text[keep], minlength=len(rows))
         sizes = read.gram_starts[words + 1] - read.gram_starts[words]
         grams = read.grams[spans(read.gram_starts[words], sizes)]
-        if chance is not None and self._lost_grams:
+        which = None
+        if chance is None:
+            places = _capped(read.front[words]), _capped(read.back[words]), read.fields[words]
+            first, which = _distinct(grams, sizes, *places)
+            words, sizes = words[first], sizes[first]
+            grams = read.grams[spans(read.gram_starts[words], sizes)]
+        elif self._lost_grams:
             keep = chance.random(len(grams)) >= self._lost_grams
             word = np.repeat(np.arange(len(words)), sizes)[keep]
             grams, sizes = grams[keep], np.bincount(word, minlength=len(words))
@@ -84,6 +91,8 @@ class WordReader:
             "back": _capped(read.back[words]),
             "fields": read.fields[words],
         }
+        if which is not None:
+            columns["which"] = which
         return {name: torch.from_numpy(np.ascontiguousarray(column)) for name, column in columns.items()}
 
     def _kept(self, fields: np.ndarray, text: np.ndarray, n: int, chance: np.random.Generator) -> np.ndarray:
@@ -129,30 +138,34 @@ class EncoderPart:
     def scores(self, titles: Sequence[str], descriptions: Sequence[str]) -> np.ndarray:
         """Return float32 [n, classes], logarithms of probabilities but for a constant by row."""
         read = self.reader.read(titles, descriptions)
-        out = np.zeros((len(titles), self.shape["classes"]), np.float32)
-        for network in self.networks:
-            out += calibration.log_softmax(self.scores_of(network, read)) / np.float32(len(self.networks))
+        out = np.empty((len(titles), self.shape["classes"]), np.float32)
+        for rows, found in self._asked(self.networks, read):
+            out[rows] = sum(map(calibration.log_softmax, found)) / np.float32(len(found))
         return out
 
     def scores_of(self, network: Any, read: Any) -> np.ndarray:
         """Return the scores of one network for what the reader has read already."""
+        out = np.empty((len(read), self.shape["classes"]), np.float32)
+        for rows, (found,) in self._asked([network], read):
+            out[rows] = found
+        return out
+
+    def _asked(self, networks: Sequence[Any], read: Any) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
+        """Yield rows of what was read, and the scores of each network for them."""
         import torch
 
-        device = next(network.parameters()).device
-        out = np.empty((len(read), self.shape["classes"]), np.float32)
-        order = np.argsort(_lengths(read), kind="stable")  # texts of one length want no padding
-        with torch.inference_mode():
-            for start in range(0, len(read), _AT_ONCE):
-                rows = order[start : start + _AT_ONCE]
-                batch = {name: column.to(device) for name, column in self.reader.batch(read, rows, None).items()}
-                out[rows] = network(batch).float().cpu().numpy()
-        return out
+        device = next(networks[0].parameters()).device
+        for rows in _batches(_lengths(read)):
+            batch = {name: column.to(device) for name, column in self.reader.batch(read, rows, None).items()}
+            with torch.inference_mode():
+                found = [network(batch).float().cpu().numpy() for network in networks]
+            yield rows, found
 
     def shares(
         self, titles: Sequence[str], descriptions: Sequence[str], chosen: np.ndarray
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         """Return by how much the logarithm of the probability of `chosen` falls without each word."""
-        return falls(self.scores, titles, descriptions, chosen)
+        return falls(by_scores(self.scores), titles, descriptions, chosen)
 
     def save(self, directory: Path) -> None:
         """Write the networks to a directory."""
@@ -324,6 +337,37 @@ def _targets(labels: Sequence[Sequence[int]], classes: int) -> torch.Tensor:
 
 def _lengths(read: Any) -> np.ndarray:
     return np.diff(read.starts) if isinstance(read, WordIds) else np.fromiter(map(len, read), np.int64, len(read))
+
+
+def _batches(lengths: np.ndarray) -> list[np.ndarray]:
+    """Return the rows of batches: texts of one length want no padding, so where there are some they are by themselves;
+    the others stand by length.
+    """
+    alone = np.where(np.bincount(lengths)[lengths] >= _SOME, lengths, -1) if len(lengths) else lengths
+    order = np.lexsort((lengths, alone))
+    groups = np.split(order, np.flatnonzero(np.diff(alone[order])) + 1)
+    return [rows[start : start + _AT_ONCE] for rows in groups for start in range(0, len(rows), _AT_ONCE)]
+
+
+def _distinct(grams: np.ndarray, sizes: np.ndarray, *places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return which words are the first of their kind, and for each word which of these it is like: of the same grams,
+    `sizes` of them by word one after another, and in the same places.
+    """
+    # A hash that does not depend on the order of the grams, as their sum does not.
+    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(_mixed(grams))])
+    keys = np.diff(sums[np.concatenate([[0], np.cumsum(sizes)])])
+    for column in places:
+        keys = _mixed(keys ^ column.astype(np.uint64))
+    _, first, which = np.unique(keys, return_index=True, return_inverse=True)
+    return first, which
+
+
+def _mixed(values: np.ndarray) -> np.ndarray:
+    """Return hashes of integers, uint64, as splitmix64 ends (Steele et al. 2014)."""
+    values = values.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
 
 
 def _capped(places: np.ndarray) -> np.ndarray:

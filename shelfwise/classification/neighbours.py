@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shelfwise.classification.leaving_out import falls
+from shelfwise.classification.leaving_out import Variants, falls
 from shelfwise.classification.ngrams import WEIGHTS, Grams, NgramClassifier
 
 FILE = "neighbours.safetensors"
@@ -76,14 +76,30 @@ class Neighbours:
             POWER,
             len(prior),
         )
-        p = (found + _NOTHING * prior) / (found.sum(1, keepdims=True) + _NOTHING)
-        return np.log((1 - _FLOOR) * p + _FLOOR * prior).astype(np.float32)
+        return _log_p(found, found.sum(1, keepdims=True), prior).astype(np.float32)
 
     def shares(
         self, titles: Sequence[str], descriptions: Sequence[str], chosen: np.ndarray
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         """Return by how much the logarithm of the probability of `chosen` falls without each word."""
-        return falls(self.scores, titles, descriptions, chosen)
+        return falls(self._chosen_log_p, titles, descriptions, chosen)
+
+    def _chosen_log_p(self, variants: Variants, chosen: np.ndarray) -> np.ndarray:
+        from shelfwise.classification import ngram_kernels
+
+        grams = self._linear.grams(variants.titles, variants.descriptions)
+        found, everything = ngram_kernels.chosen_votes(
+            grams.features,
+            _unit(grams),
+            grams.starts,
+            variants.starts,
+            chosen,
+            *self._lists,
+            self._arrays["label_starts"],
+            self._arrays["labels"],
+            POWER,
+        )
+        return _log_p(found, everything, self._arrays["prior"][variants.of_texts(chosen)])
 
     def save(self, directory: Path) -> None:
         """Write what is remembered to a directory, beside the linear model that it needs."""
@@ -99,6 +115,12 @@ class Neighbours:
         from safetensors.numpy import load_file
 
         return cls(linear or NgramClassifier.load(directory), load_file(directory / FILE))
+
+
+def _log_p(found: np.ndarray, everything: np.ndarray, prior: np.ndarray) -> np.ndarray:
+    """Return logarithms of probabilities of classes with the votes `found` among `everything` that was voted."""
+    p = (found + _NOTHING * prior) / (everything + _NOTHING)
+    return np.log((1 - _FLOOR) * p + _FLOOR * prior)
 
 
 def _unit(grams: Grams) -> np.ndarray:

@@ -45,28 +45,52 @@ class WordNetwork(nn.Module):
 
         `grams`, `weights`: of all words one after another, `gram_starts` [words] where each word's begin; `lengths` [n]
         words of each text, `front` and `back` [words] their places in their field, `fields` [words] 0 title,
-        1 description.
+        1 description. With `which` the words are told once each, and these are the numbers of those in the texts.
         """
-        lengths = batch["lengths"]
-        n, longest = len(lengths), max(1, int(lengths.max()))
-        text = torch.repeat_interleave(torch.arange(n, device=lengths.device), lengths)
-        first = torch.cumsum(lengths, 0) - lengths
-        cell = text * longest + torch.arange(len(text), device=lengths.device) - first[text]
+        places = _Places(batch["lengths"])
         x = self.grams(batch["grams"], batch["gram_starts"], per_sample_weights=batch["weights"].to(self._type()))
         x = x + self.front(batch["front"]) + self.back(batch["back"]) + self.field(batch["fields"])
         x = self.dropout(self.norm(x))
-        real = torch.arange(longest, device=lengths.device) < lengths.clamp(min=1)[:, None]
+        which = batch.get("which")
         for layer in self.layers:
-            x = layer(x, cell, real)
-        spread = x.new_zeros(n * longest, x.shape[1]).index_copy(0, cell, x).view(n, longest, -1)
-        attention = self.attention(spread).squeeze(-1).masked_fill(~real, -1e4).softmax(1)
-        mean = (spread * attention[:, :, None]).sum(1)
-        highest = spread.masked_fill(~real[:, :, None], -1e4).amax(1)
-        pooled = self.dropout(self.pooled_norm(torch.cat([mean, highest], 1)))
+            x, which = layer(x, places, which), None
+        spread = places.table(x)
+        attention, highest = self.attention(spread).squeeze(-1), spread
+        if places.real is not None:
+            attention = attention.masked_fill(~places.real, -1e4)
+            highest = highest.masked_fill(~places.real[:, :, None], -1e4)
+        mean = (spread * attention.softmax(1)[:, :, None]).sum(1)
+        pooled = self.dropout(self.pooled_norm(torch.cat([mean, highest.amax(1)], 1)))
         return self.out(self.dropout(F.gelu(self.hidden(pooled))))
 
     def _type(self) -> torch.dtype:
         return self.grams.weight.dtype
+
+
+class _Places:
+    """Where the words of texts, one after another, stand in a table [n, longest]; `real` [n, longest] says what of it
+    is no padding, None where texts are equally long and nothing is.
+    """
+
+    def __init__(self, lengths: torch.Tensor):
+        n, longest = len(lengths), max(1, int(lengths.max()))
+        self.shape, self.real, self._cell = (n, longest), None, None
+        places = torch.arange(longest, device=lengths.device)
+        if int(lengths.min()) < longest:
+            self._cell = torch.nonzero((places < lengths[:, None]).flatten()).squeeze(1)
+            self.real = places < lengths.clamp(min=1)[:, None]
+
+    def table(self, words: torch.Tensor) -> torch.Tensor:
+        """Return the table [n, longest, size] of words [words, size], zeros where it is padded."""
+        if self._cell is not None:
+            n, longest = self.shape
+            words = words.new_zeros(n * longest, words.shape[1]).index_copy(0, self._cell, words)
+        return words.view(*self.shape, -1)
+
+    def words(self, table: torch.Tensor) -> torch.Tensor:
+        """Return the words [words, size] of a table."""
+        words = table.flatten(0, 1)
+        return words if self._cell is None else words[self._cell]
 
 
 class _Layer(nn.Module):
@@ -80,17 +104,19 @@ class _Layer(nn.Module):
         self.wide, self.narrow = nn.Linear(size, width), nn.Linear(width, size)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: torch.Tensor, cell: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-        """Return the words [words, size] after they saw the others of their text; `cell` is a word's place in the
-        padded table, of which `real` [n, longest] says what is no padding.
-        """
-        size, (n, longest) = x.shape[1], real.shape
+    def forward(self, x: torch.Tensor, places: _Places, which: torch.Tensor | None) -> torch.Tensor:
+        """Return the words [words, size] after they saw the others of their text; `which` as the network has it."""
         projected = self.projections(self.norms[0](x))
-        table = projected.new_zeros(n * longest, 3 * size).index_copy(0, cell, projected)
-        query, key, value = table.view(n, longest, 3, self.heads, size // self.heads).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=real[:, None, None, :])
-        mixed = mixed.transpose(1, 2).reshape(n * longest, size)[cell]
-        x = x + self.dropout(self.mixed(mixed))
+        if which is not None:
+            x, projected = x.index_select(0, which), projected.index_select(0, which)
+        table = places.table(projected).unflatten(2, (3, self.heads, -1))
+        query, key, value = table.permute(2, 0, 3, 1, 4)
+        if places.real is None:  # plain products: a third of the time that the fused kernel takes for short texts
+            scale = query.shape[-1] ** -0.5
+            mixed = ((query * scale) @ key.transpose(2, 3)).softmax(3) @ value
+        else:
+            mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=places.real[:, None, None, :])
+        x = x + self.dropout(self.mixed(places.words(mixed.transpose(1, 2).flatten(2))))
         wide = self.dropout(F.gelu(self.wide(self.norms[1](x))))
         return x + self.dropout(self.narrow(wide))
 

@@ -16,6 +16,7 @@ KINDS = 8
 first, its last two, and its first with its last."""
 
 _SPACE = 32
+_NEAR = np.float32(0.1)  # similarity above which a remembered row votes
 _ONE = np.uint64(1)
 
 
@@ -295,8 +296,70 @@ def votes(
             for place in range(list_starts[feature], list_starts[feature + 1]):
                 near[list_rows[place]] += value * list_values[place]
         for other in range(remembered):
-            if near[other] > np.float32(0.1):
+            if near[other] > _NEAR:
                 weight = near[other] ** power / (label_starts[other + 1] - label_starts[other])
                 for place in range(label_starts[other], label_starts[other + 1]):
                     out[row, labels[place]] += weight
     return out
+
+
+@njit(nogil=True, cache=True, fastmath=True)
+def chosen_votes(
+    features, values, starts, groups, chosen, list_starts, list_rows, list_values, label_starts, labels, power
+):  # pragma: no cover - compiled
+    """Return for each row its votes for one class, and all of its votes, float32 [n] each; see `votes`.
+
+    Rows groups[i] to groups[i + 1] belong together: they ask for the class chosen[i], and are much alike. So the lists
+    are read once for all rows of a group to see which remembered rows may be near any of them, by the highest value of
+    each feature, and once to see how near these are to each.
+    """
+    remembered = len(label_starts) - 1
+    for_chosen, everything = np.zeros(len(starts) - 1, np.float32), np.zeros(len(starts) - 1, np.float32)
+    near = np.zeros(remembered, np.float32)
+    places = np.full(remembered, -1, np.int32)
+    columns = np.full(len(list_starts) - 1, -1, np.int32)
+    for group in range(len(groups) - 1):
+        begin, end = groups[group], groups[group + 1]
+        # The features of the group, and the value of each in each of its rows.
+        held = np.empty(starts[end] - starts[begin], np.int32)
+        count = 0
+        for at in range(starts[begin], starts[end]):
+            if columns[features[at]] < 0:
+                columns[features[at]] = count
+                held[count] = features[at]
+                count += 1
+        table = np.zeros((count, end - begin), np.float32)
+        for row in range(begin, end):
+            for at in range(starts[row], starts[row + 1]):
+                table[columns[features[at]], row - begin] += values[at]
+        near[:] = 0.0
+        for column in range(count):
+            highest = table[column].max()
+            for place in range(list_starts[held[column]], list_starts[held[column] + 1]):
+                near[list_rows[place]] += highest * list_values[place]
+        found = 0
+        for other in range(remembered):
+            if near[other] > _NEAR:
+                places[other] = found
+                found += 1
+        similar = np.zeros((found, end - begin), np.float32)
+        for column in range(count):
+            for place in range(list_starts[held[column]], list_starts[held[column] + 1]):
+                at = places[list_rows[place]]
+                if at >= 0:
+                    for row in range(end - begin):
+                        similar[at, row] += table[column, row] * list_values[place]
+            columns[held[column]] = -1
+        for other in range(remembered):
+            if places[other] < 0:
+                continue
+            among, right = label_starts[other + 1] - label_starts[other], 0
+            for place in range(label_starts[other], label_starts[other + 1]):
+                right += labels[place] == chosen[group]
+            for row in range(end - begin):
+                if similar[places[other], row] > _NEAR:
+                    weight = similar[places[other], row] ** power
+                    everything[begin + row] += weight
+                    for_chosen[begin + row] += weight * right / among
+            places[other] = -1
+    return for_chosen, everything

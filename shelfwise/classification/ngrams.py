@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -151,20 +153,19 @@ class NgramClassifier:
         """
         grams = self.grams(titles, descriptions)
         row = np.repeat(np.arange(len(grams)), np.diff(grams.starts))
-        weights = self.weights[grams.features]
-        added = (weights[np.arange(len(row)), chosen[row]] - weights.mean(1)) * grams.values / 2
-        out = []
-        for i in range(len(grams)):
-            fields = []
-            for begin, end, text in (
-                (grams.starts[i], grams.cuts[i], titles[i]),
-                (grams.cuts[i], grams.starts[i + 1], descriptions[i]),
-            ):
-                count, part = len(text.split()), added[begin:end]
-                field = np.bincount(grams.first[begin:end], part, count)
-                fields.append(field + np.bincount(grams.second[begin:end], part, count))
-            out.append((fields[0], fields[1]))
-        return out
+        added = (self.weights[grams.features, chosen[row]] - self._means[grams.features]) * grams.values / 2
+        counts = [len(text.split()) for both in zip(titles, descriptions, strict=True) for text in both]
+        starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+        begin = starts[2 * row + (np.arange(len(row)) >= grams.cuts[row])]
+        words = np.bincount(begin + grams.first, added, starts[-1])
+        words += np.bincount(begin + grams.second, added, starts[-1])
+        fields = [words[start:end] for start, end in pairwise(starts)]
+        return list(zip(fields[::2], fields[1::2], strict=True))
+
+    @cached_property
+    def _means(self) -> np.ndarray:
+        """Float32 [features], the means over classes; of a model that is trained."""
+        return self.weights.mean(1)
 
     def save(self, directory: Path) -> None:
         """Write the model to a directory; weights keep eleven bits, which changes no decision worth the name."""

@@ -41,13 +41,14 @@ from shelfwise.training.settings import Settings
 if TYPE_CHECKING:
     from shelfwise.training.loop import Fit
 
-CODE_VERSION = "5"
+CODE_VERSION = "6"
 LIBRARIES = ("torch", "transformers", "sentence-transformers", "tokenizers")
 ABOUT, CONFIG, METRICS = "text.json", "text_config.json", "metrics.json"
 LINEAR, NEIGHBOURS, ENCODER, PRETRAINED, BLEND = "linear", "neighbours", "encoder", "pretrained", "blend"
 
 _LEAST_WEIGHT = 0.02  # of a part in a blend; with less it is left out
 _WORDS_TOLD = 4
+_EXPLAINED_AT_ONCE = 1024  # listings, so that memory does not grow with them
 _TOLD_FROM = 0.05  # what adds less to the logarithm of a probability is not told
 
 
@@ -295,7 +296,13 @@ class TextClassifier:
         first, with what they added to the logarithm of its probability: "'rum' +5.1, 'spiced' +2.0".
         """
         titles, descriptions = _normal(titles, descriptions)
-        chosen = np.asarray(chosen, np.int64)
+        chosen, said = np.asarray(chosen, np.int64), []
+        for start in range(0, len(titles), _EXPLAINED_AT_ONCE):
+            rows = slice(start, start + _EXPLAINED_AT_ONCE)
+            said += self._explained(titles[rows], descriptions[rows], chosen[rows])
+        return said
+
+    def _explained(self, titles: list[str], descriptions: list[str], chosen: np.ndarray) -> list[str]:
         told: list[dict[str, float]] = [{} for _ in titles]
         for name, weight in self.weights.items():
             shares = self.parts[name].shares(titles, descriptions, chosen)

@@ -290,6 +290,29 @@ def test_the_object_of_a_whole_run(tmp_path, system, seen):
     assert (seen["text"]["title"] != "").all()
 
 
+def test_explaining_is_timed_where_a_model_does_it_and_shown(tmp_path, system, monkeypatch):
+    folder = write(tmp_path / "d", listings(20))
+    without = common.plain(classify.run(folder, system=system))
+    assert not any("explained_per_second" in without[name] for name in without["modalities"])
+    asked = []
+
+    def explain(self, titles, descriptions, chosen):
+        assert chosen.tolist() == self.probabilities(titles, descriptions).argmax(1).tolist()
+        asked.append(titles)
+        return [""] * len(titles)
+
+    monkeypatch.setattr(Words, "explain", explain, raising=False)
+    found = common.plain(classify.run(folder, system=system))
+    rate = found["text"]["explained_per_second"]
+    assert rate > 0
+    assert [name for name in found["modalities"] if "explained_per_second" in found[name]] == ["text"]
+    # After a first go the same listings each time, none of them twice.
+    assert len(asked) == 1 + classify.TIMES
+    assert len(asked[1]) == len(set(asked[1])) == found["text"]["listings"]
+    assert f"({rate:,.0f} with the words that decided)" in report.render({"classify_d": found})
+    assert "with the words that decided" not in report.render({"classify_d": without})
+
+
 def test_test_rows_never_reach_a_training(tmp_path, system, seen):
     folder = write(tmp_path / "d", listings(30))
     rows = classify_rows.prepare(folder)

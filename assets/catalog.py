@@ -55,18 +55,26 @@ def mappings(source: DataDirectory) -> dg.MaterializeResult[pd.DataFrame]:
 
 
 @dg.asset(
-    key_prefix="raw", group_name="raw", owners=DATA_TEAM, kinds={"parquet"}, deps=[data_directory], code_version="1"
+    key_prefix="raw", group_name="raw", owners=DATA_TEAM, kinds={"parquet"}, deps=[data_directory], code_version="2"
 )
 def listings(source: DataDirectory) -> dg.MaterializeResult[pd.DataFrame]:
     """Labelled listings as delivered: title, description, category path (or several), seller, picture. `image` is the
-    file that was named, or else the one in images/ that bears the listing's id. Without the table there are none, and
-    the catalog's own products stand in for them (`marts/labelled_listings`).
+    file that was named, or else the one in images/ that bears the listing's id. What has neither words nor picture is
+    counted and not learned from. Without the table there are no listings, and the catalog's own products stand in for
+    them (`marts/labelled_listings`).
     """
     with DomainClock() as clock:
         read = read_table(source.url, "listings")
         frame, by_id = with_pictures(source.url, read.frame)
     repairs = pd.DataFrame([repair.as_dict() for repair in read.repairs])
-    metadata = {"source": read.source, "repairs": len(read.repairs), "pictures_found_by_id": by_id}
+    silent = frame[["title", "description", "image"]].isna().all(axis=1)
+    metadata = {
+        "source": read.source,
+        "repairs": len(read.repairs),
+        "pictures_found_by_id": by_id,
+        "without_title": int(frame["title"].isna().sum()),
+        "without_words_or_picture": int(silent.sum()),
+    }
     if not read.present:
         metadata["stand_in"] = "no listings were given: products of the catalog that have a category stand in for them"
     if len(repairs):

@@ -58,7 +58,7 @@ READABLE = check_of_each_file(
     kinds={"csv"},
     partitions_def=upload_files,
     check_specs=[READABLE],
-    code_version="1",
+    code_version="2",
 )
 def upload_lines(
     context: dg.AssetExecutionContext, uploads: Uploads, lake: Lake

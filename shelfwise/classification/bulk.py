@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-import pandas as pd
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
+import pandas as pd
+from upath import UPath
+
+from shelfwise.classification import picture_files
 from shelfwise.classification.crosscheck import cross_check
 from shelfwise.classification.decide import ASSIGN, decide
+from shelfwise.classification.ensemble import IMAGE
 from shelfwise.classification.model import CategoryModel
 from shelfwise.feedback import category_prediction_ids
 from shelfwise.matching.decisions import audited
+
+if TYPE_CHECKING:
+    from shelfwise.classification.pictures import Pictures
 
 LINE = ("line_id", "row", "vendor_id", "file", "title", "description")
 COLUMNS = {
@@ -23,6 +33,7 @@ COLUMNS = {
     "probability": "float64",
     "decision": "str",
     "certain": "str",
+    "evidence": "str",
     "explanation": "str",
     "match_product_id": "str",
     "match_category": "str",
@@ -32,6 +43,9 @@ COLUMNS = {
     "champion_version": "str",
     "prediction_id": "str",
 }
+
+
+PICTURE_ALONE = "the picture alone"  # what stands for the words that spoke for a category
 
 
 def nothing() -> pd.DataFrame:
@@ -52,6 +66,25 @@ def as_classes(products: pd.DataFrame | None, categories: pd.DataFrame | None) -
     return products[["product_id"]].assign(category=products["category"].map(merged).fillna(products["category"]))
 
 
+def line_pictures(root: UPath | Path | str, lines: pd.DataFrame, side: int, directory: Path) -> Pictures | None:
+    """Return the pictures that lines name, packed into a directory under their line_id, with what cannot be read; None
+    where no line names one. Raises ListingError where the store fails.
+    """
+    from shelfwise.classification.pictures import Pictures
+
+    found = picture_files.named(root, lines)
+    return None if found.empty else Pictures.pack(picture_files.read(root, found), side, directory)
+
+
+def unreadable(lines: pd.DataFrame, pictures: Pictures | None) -> pd.DataFrame:
+    """Return which lines' pictures could not be read: row (in the vendor's file), title, image, problem."""
+    columns = ["row", "title", "image", "problem"]
+    if pictures is None:
+        return pd.DataFrame(columns=columns)
+    problems = pictures.problems.rename(columns={"listing_id": "line_id"})
+    return lines.merge(problems, on="line_id")[columns]
+
+
 def classify_lines(
     model: CategoryModel,
     lines: pd.DataFrame,
@@ -59,23 +92,27 @@ def classify_lines(
     products: pd.DataFrame | None,
     champion_version: str,
     audit_share: float = 0.0,
+    pictures: Pictures | None = None,
 ) -> pd.DataFrame:
     """Return the five most probable categories of each line, a row each (columns `COLUMNS`): probability, decision (of
-    the line, repeated), which words spoke for the first, and whether its match contradicts it (see `crosscheck`).
+    the line, repeated), what it comes from (`evidence`: 'both', 'text', 'image' or 'none'), which words spoke for the
+    first, and whether its match contradicts it (see `crosscheck`).
 
     `lines`: rows of uploads/upload_lines. `matches`: of uploads/upload_matches, None where there are none. `products`:
     product_id, category. `audit_share`: of the lines whose category is assigned, those that a person sees all the same;
-    the same lines whose matches are audited.
+    the same lines whose matches are audited. `pictures`: of the lines that have one, see `line_pictures`.
     """
     if lines.empty:
         return nothing()
     lines = lines.reset_index(drop=True)
-    p, cases = model.answer(lines)
+    p, cases = model.answer(lines.assign(listing_id=lines["line_id"]), pictures)
     ranked = decide(p, model.taxonomy, model.thresholds, cases)
     best = ranked[ranked["rank"] == 1].set_index("row").loc[range(len(lines))]
     decided = lines[["line_id", "title"]].assign(decision=best["decision"].to_numpy())
     checked = cross_check(decided, p, model.taxonomy, matches, products)
-    checked["explanation"] = model.explain(lines, best["category"].tolist())
+    checked["evidence"] = cases
+    words = model.explain(lines, best["category"].tolist())
+    checked["explanation"] = np.where(cases == IMAGE, PICTURE_ALONE, np.array(words, dtype=object))
     own = lines.reindex(columns=list(LINE)).join(checked)
     ranked = ranked.rename(columns={"row": "line"})
     rows = ranked.merge(own, left_on="line", right_index=True, how="left").assign(champion_version=champion_version)

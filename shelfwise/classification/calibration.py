@@ -13,15 +13,9 @@ import numpy as np
 import pandas as pd
 
 BINS = 15
-LEAST = 1e-12  # a probability below counts as this: the logarithm of nothing is no number
 COLDEST, HOTTEST = 0.02, 50.0
 
 Truth = np.ndarray | Sequence[Sequence[int]]
-
-
-def log_probabilities(p: np.ndarray) -> np.ndarray:
-    """Return log p, float32, bounded from below. Rows of NaN (nothing known) stay NaN."""
-    return np.log(np.clip(np.asarray(p, np.float32), LEAST, None))
 
 
 def log_softmax(scores: np.ndarray) -> np.ndarray:

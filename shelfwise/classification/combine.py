@@ -34,6 +34,7 @@ def combine(
 
     `parts`: directories of the classifiers by kind ('text', 'image'); `weights`: their registered accuracies. `valid`:
     labelled listings of that part; `pictures`: of them. `precision`: share of assigned categories that are to be right.
+    A classifier of pictures is left out where no listing has one. Raises ValueError where nothing is left.
     """
     loaded = {kind: judge.load(kind, where) for kind, where in parts.items()}
     taxonomy = Taxonomy.of([list(one.classes) for one in loaded.values()])
@@ -41,7 +42,7 @@ def combine(
     for kind, one in loaded.items():
         if kind == judge.TEXT:
             p[kind] = text_probabilities(one.model, valid, taxonomy, unseen=True)
-        elif pictures:
+        elif len(judge.with_picture(valid, pictures)):
             p[kind] = one.says(valid, pictures, taxonomy)
     said = p.get(judge.TEXT), p.get(judge.IMAGE)
     truth, groups = taxonomy.truths(labels_of(valid)), valid["group_id"].tolist()
@@ -59,4 +60,5 @@ def combine(
         "assigns": thresholds.sentence,
         "listings": len(valid),
     }
-    CategoryModel.assemble(directory, taxonomy, combiner, thresholds, parts, about)
+    used = {kind: parts[kind] for kind in p}
+    CategoryModel.assemble(directory, taxonomy, combiner, thresholds, used, about)

@@ -4,7 +4,7 @@
   threshold whose precision is proven on validation listings, by the machinery that proves the matcher's
   (`shelfwise.matching.guarantee`: an exact bound, valid for the best of many thresholds, duplicates counted once).
 * **suggest**: one of five is probably right; a person chooses.
-* **ask**: not even that.
+* **ask**: not even that, or nothing is known of the listing: how often categories occur is no reason to suggest five.
 
 Where the category is not certain its parent may be: `certain` names the deepest category of the tree that is proven,
 with a threshold of its own at each level, found on the listings that are not certain below. The five suggestions then
@@ -25,6 +25,7 @@ import pandas as pd
 
 from shelfwise.classification import calibration
 from shelfwise.classification.calibration import Truth, right_answers
+from shelfwise.classification.ensemble import NONE
 from shelfwise.classification.evaluate import DEPTH, top_classes
 from shelfwise.classification.taxonomy import Taxonomy
 from shelfwise.matching.guarantee import BY_PRODUCT, LEAST_SCORE, Certificate, Goal, certify
@@ -153,7 +154,7 @@ def decide(
 
     Columns: row (from 0), rank (from 1), category, probability, decision and certain (of the listing, repeated):
     'assign', 'suggest' or 'ask', and the deepest category that is certain, '' where none is. A row of NaN has one row
-    without a category: 'ask'.
+    without a category: 'ask'. Asked about is also each row whose case is 'none'.
     """
     decision, level, node = _decided(p, taxonomy, thresholds, cases)
     said = calibration.said(p)
@@ -190,7 +191,7 @@ def _decided(
     """Return the decision for each row, and level (0: none) and number of the category that is certain."""
     n = len(p)
     case = np.full(n, ALL) if cases is None else np.asarray(cases).astype(str)
-    said = calibration.said(p)
+    said = calibration.said(p) & (case != NONE)
     known = np.where(said[:, None], p, 0)
     certain_level, certain_node = np.zeros(n, np.int64), np.zeros(n, np.int64)
     names, number = np.unique(case, return_inverse=True)

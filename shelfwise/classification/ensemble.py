@@ -28,7 +28,7 @@ import pandas as pd
 from shelfwise.classification import calibration
 from shelfwise.classification.calibration import Truth, right_answers
 
-TEXT, IMAGE, BOTH = "text", "image", "both"
+TEXT, IMAGE, BOTH, NONE = "text", "image", "both", "none"
 ACCURACY, LEARNED = "accuracy-weighted mean", "learned combination"
 FILE = "ensemble.json"
 FOLDS = 5
@@ -210,7 +210,7 @@ class Ensemble:
         """Return what there is of each listing: 'both', 'text', 'image' or 'none'."""
         text, image = (np.zeros(1, bool) if p is None else calibration.said(p) for p in (text_p, image_p))
         n = len(next(p for p in (text_p, image_p) if p is not None))
-        words = np.select([text & image, text, image], [BOTH, TEXT, IMAGE], "none")
+        words = np.select([text & image, text, image], [BOTH, TEXT, IMAGE], NONE)
         return np.broadcast_to(words, n)
 
     def evidence(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+
+from shelfwise.text import normalise
 
 if TYPE_CHECKING:
     from shelfwise.classification.pictures import Pictures
@@ -16,6 +19,9 @@ if TYPE_CHECKING:
 # A picture that so many listings of so many categories share shows nothing of any of them ("no photo yet").
 PLACEHOLDER_LISTINGS, PLACEHOLDER_CATEGORIES = 10, 3
 LEAST_HELD_OUT = 10
+TEXTS = ("title", "description")
+# Each of these stays in the normal form, so a text that holds one is not blank: most need not be normalised to know.
+_STAYS = re.compile("[0-9A-Za-z]")
 
 
 def with_parts(listings: pd.DataFrame, parts: pd.DataFrame) -> pd.DataFrame:
@@ -28,6 +34,17 @@ def of_part(listings: pd.DataFrame, parts: pd.DataFrame, split: str) -> pd.DataF
     """Return the listings of one part."""
     known = with_parts(listings, parts)
     return known[known["split"] == split].reset_index(drop=True)
+
+
+def with_text(listings: pd.DataFrame) -> pd.DataFrame:
+    """Return the listings that have a title or a description that says something: what is there to be read."""
+    said = [[not is_blank(one) for one in listings[name].tolist()] for name in TEXTS if name in listings]
+    return listings[np.any(said, axis=0)].reset_index(drop=True)
+
+
+def is_blank(text: object) -> bool:
+    """Return whether there is nothing to be read: no text, or one of signs alone, whose normal form is empty."""
+    return not (isinstance(text, str) and (_STAYS.search(text) or normalise(text)))
 
 
 def why_too_few(listings: pd.DataFrame, least: int, what: str = "labelled listings") -> str:

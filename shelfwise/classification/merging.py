@@ -59,12 +59,6 @@ def check_mapping(path: Path) -> dict[str, str]:
     return mapping
 
 
-def merged(path: str, mapping: Mapping[str, str]) -> str:
-    """Return the path that a category path counts as: the longest category of the mapping that it lies in moves it."""
-    category = _row_for(path, mapping)
-    return path if category is None else mapping[category] + path[len(category) :]
-
-
 def _row_for(path: str, mapping: Mapping[str, str]) -> str | None:
     parts = path.split(SEPARATOR)
     longest_first = (SEPARATOR.join(parts[:depth]) for depth in range(len(parts), 0, -1))

@@ -25,6 +25,7 @@ from shelfwise.artifacts import atomic_write_json
 from shelfwise.classification import held_out
 from shelfwise.classification.decide import Thresholds
 from shelfwise.classification.ensemble import IMAGE, TEXT, Ensemble, align
+from shelfwise.classification.listings import is_blank
 from shelfwise.classification.taxonomy import Taxonomy
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def text_probabilities(
     model: TextClassifier, listings: pd.DataFrame, taxonomy: Taxonomy, unseen: bool = False
 ) -> np.ndarray:
     """Return what a text classifier says of listings (title, description), float32 [n, classes of the taxonomy]; rows
-    of NaN where a listing has neither. `unseen`: see `TextClassifier.unseen_probabilities`.
+    of NaN where a listing has neither, or nothing but signs. `unseen`: see `TextClassifier.unseen_probabilities`.
     """
     titles, descriptions = _texts(listings, "title"), _texts(listings, "description")
     blank = np.array([not (title or text) for title, text in zip(titles, descriptions, strict=True)], bool)
@@ -72,7 +73,7 @@ def image_probabilities(
 def _texts(listings: pd.DataFrame, column: str) -> list[str | None]:
     if column not in listings:
         return [None] * len(listings)
-    return [one if isinstance(one, str) and one.strip() else None for one in listings[column].tolist()]
+    return [None if is_blank(one) else one for one in listings[column].tolist()]
 
 
 @dataclass
@@ -140,12 +141,16 @@ class CategoryModel:
     def parts(
         self, listings: pd.DataFrame, pictures: Pictures | None = None
     ) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """Return what text and image classifier say apart, either None where there is no such classifier."""
+        """Return what text and image classifier say apart, either None where there is no such classifier; the image
+        classifier's is None, too, where no pictures are given and a text classifier is there.
+        """
         text = image = None
         if self.text is not None:
             text = text_probabilities(self.text, listings, self.taxonomy)
         if self.image is not None and pictures is not None:
             image = image_probabilities(self.image, listings["listing_id"], pictures, self.taxonomy)
+        if text is None and image is None:
+            image = np.full((len(listings), len(self.taxonomy)), np.nan, np.float32)
         return text, image
 
     def answer(self, listings: pd.DataFrame, pictures: Pictures | None = None) -> tuple[np.ndarray, np.ndarray]:

@@ -1,8 +1,9 @@
 """Picture files of a data directory, on a local disk or in an object store: which listing has which, and their bytes.
 
 A listing's picture is what its column `image` names below `images/` ("images/a/1.jpg", or "a/1.jpg"), else
-`images/<listing_id>.jpg` (or .jpeg, .png, .webp, .gif, .bmp). Nothing outside `images/` is read and no URL is fetched:
-a data directory that somebody delivers cannot make a training read other files or ask other machines.
+`images/<listing_id>.jpg` (or .jpeg, .png, .webp, .gif, .bmp). A line of an upload has what its column names, nothing
+else. Nothing outside `images/` is read and no URL is fetched: a data directory or an upload that somebody delivers
+cannot make this project read other files or ask other machines.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from shelfwise.contract.storage import ListingError, as_path, describe, etag_of,
 FOLDER = "images"
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 MAX_BYTES = 32 << 20
-_AT_ONCE = 500
+_AT_ONCE = 64  # files whose bytes are in memory together
 COLUMNS = ["listing_id", "path", "stamp", "problem"]
 
 
@@ -43,7 +44,18 @@ def find(root: UPath | Path | str, listings: pd.DataFrame) -> pd.DataFrame:
         if path is not None and files[path][0] > MAX_BYTES:
             problem = f"a file of {files[path][0]:,} bytes; {MAX_BYTES:,} are allowed"
         rows.append((listing_id, path or str(image), files[path][1] if path else "", problem))
-    return pd.DataFrame(rows, columns=COLUMNS).drop_duplicates("listing_id").reset_index(drop=True)
+    # As objects: a column of text would turn the None of what can be read into NaN beside the reasons of others.
+    return pd.DataFrame(rows, columns=COLUMNS, dtype="object").drop_duplicates("listing_id").reset_index(drop=True)
+
+
+def named(root: UPath | Path | str, lines: pd.DataFrame) -> pd.DataFrame:
+    """Return `find` for lines of an upload (line_id, image), the line_id as listing_id: a row per line that names a
+    picture. The folder is listed only where one does; lines that were read before there was this column name none.
+    """
+    if "image" not in lines:
+        return pd.DataFrame(columns=COLUMNS)
+    some = lines[lines["image"].fillna("").str.strip() != ""]
+    return find(root, some.rename(columns={"line_id": "listing_id"})) if len(some) else pd.DataFrame(columns=COLUMNS)
 
 
 def with_pictures(root: UPath | Path | str, listings: pd.DataFrame) -> tuple[pd.DataFrame, int]:

@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -137,11 +137,19 @@ class Pictures:
 
     @staticmethod
     def pack(rows: Iterable[tuple[str, bytes | str]], side: int = SIDE, directory: Path | None = None) -> Pictures:
-        """Return `pack(rows, side)`, written to `directory` and loaded from there where one is given."""
-        found = pack(rows, side)
+        """Return `pack(rows, side)`; where a directory is given, written there as rows come and loaded from there: the
+        pixels are never in memory together.
+        """
         if directory is None:
-            return found
-        found.save(directory)
+            return pack(rows, side)
+        directory.mkdir(parents=True, exist_ok=True)
+        with (directory / PIXELS).open("wb") as file:
+            _write_header(file, 0, side)  # numpy leaves room in it for the number of rows to grow
+            listing_ids, problems = _read_all(rows, side, file)
+            file.seek(0)
+            _write_header(file, len(listing_ids), side)
+        (directory / IDS).write_text(json.dumps(listing_ids))
+        problems.to_parquet(directory / PROBLEMS, index=False)
         return Pictures.load(directory)
 
     def save(self, directory: Path | str) -> None:
@@ -172,14 +180,25 @@ def pack(rows: Iterable[tuple[str, bytes | str]], side: int = SIDE) -> Pictures:
 
     What cannot be read is among the problems. Needs the memory of the packed pixels, not that of the files.
     """
-    buffer, listing_ids, problems = bytearray(), [], []
+    stream = io.BytesIO()
+    listing_ids, problems = _read_all(rows, side, stream)
+    return Pictures(np.frombuffer(stream.getbuffer(), np.uint8).reshape(-1, side, side, 3), listing_ids, problems)
+
+
+def _read_all(rows: Iterable[tuple[str, bytes | str]], side: int, out: IO[bytes]) -> tuple[list[str], pd.DataFrame]:
+    """Write the pixels of each picture that can be read; return of which listings they are, and the problems."""
+    listing_ids, problems = [], []
     for listing_id, data in rows:
         try:
             if isinstance(data, str):
                 raise PictureError(data)
-            buffer += read_picture(data, side).tobytes()
+            out.write(read_picture(data, side).tobytes())
             listing_ids.append(str(listing_id))
         except PictureError as error:
             problems.append((str(listing_id), str(error)))
-    pixels = np.frombuffer(buffer, np.uint8).reshape(-1, side, side, 3)
-    return Pictures(pixels, listing_ids, pd.DataFrame(problems, columns=["listing_id", "problem"], dtype="object"))
+    return listing_ids, pd.DataFrame(problems, columns=["listing_id", "problem"], dtype="object")
+
+
+def _write_header(file: IO[bytes], rows: int, side: int) -> None:
+    about = {"descr": "|u1", "fortran_order": False, "shape": (rows, side, side, 3)}
+    np.lib.format.write_array_header_1_0(file, about)

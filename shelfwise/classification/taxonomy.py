@@ -5,8 +5,7 @@
 
 A class is a path as somebody labelled it, whatever its depth: where "Drinks" and "Drinks > Beer" are both labels, both
 are classes, and "Drinks" stands for "some drink, no more is known". The probability of a node is the sum over the
-classes below it, so that no child is ever more probable than its parent; `descend` and `level` give paths whose parts
-agree with each other.
+classes below it, so that no child is ever more probable than its parent.
 """
 
 from __future__ import annotations
@@ -104,20 +103,6 @@ class Taxonomy:
         order = np.argsort(group, kind="stable")
         starts = np.searchsorted(group[order], np.arange(len(names)))
         return np.add.reduceat(p[:, order], starts, axis=1)
-
-    def descend(self, p: np.ndarray) -> np.ndarray:
-        """Return one class for each row of p [n, classes], int64 [n], found from the root down: the most probable node
-        of each level among those below the node that was chosen before.
-
-        Its root is the most probable root, its second level the most probable one in it, and so on. The most probable
-        class (`p.argmax(1)`) can lie under another root, where a root of many small classes outweighs it.
-        """
-        p = np.array(p, copy=True)
-        for k in range(1, self.depth + 1):
-            group = self.level(k)[1]
-            chosen = self.roll_up(p, k).argmax(axis=1)
-            p[group[None, :] != chosen[:, None]] = -1.0
-        return p.argmax(axis=1)
 
     def to_json(self) -> str:
         return json.dumps({"classes": list(self.classes)}, ensure_ascii=False)

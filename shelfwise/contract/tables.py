@@ -7,7 +7,7 @@
 | `listings` | listing_id, title, category, description?, image?, seller_id? | listing_id |
 | `interactions` | session_id, product_id, event, timestamp, user_id? | none |
 | `feedback` | vendor_id, vendor_title, product_id, answered_at, answered_by?, rejected_product_ids? | feedback_id? |
-| uploads | title, sku?, brand?, description?, price?, product_id? (the truth, for benchmarks) | none |
+| uploads | title, sku?, brand?, description?, price?, image?, product_id? (the truth, for benchmarks) | none |
 
 Only `products` has to be there. In feedback a blank product_id says that the line matches nothing, and the rejected ids
 are a list, in CSV written "a|b". A listing with several right categories has them in one cell, "A > B | A > C". What a
@@ -30,6 +30,7 @@ reader meets, and what it does:
 | category path with a blank level, or a blank one among several | error naming the row |  |
 | blank id or title | error naming the row | up to 5 % of rows left out (repair), else error |
 | listing without a category | error naming the row |  |
+| listing without a title | read; without description and picture too it is not learned from |  |
 | rows with one id: identical | one is kept (repair) | lines may repeat |
 | rows with one id: different | error naming both rows |  |
 | mapping to an unknown product | set aside (repair); over 20 %: error |  |
@@ -173,7 +174,7 @@ TABLES: dict[str, TableSpec] = {
             "listings",
             (
                 _id("listing_id", "the listing's id"),
-                _title("title", "the listing's title"),
+                ColumnSpec("title", "title", "the listing's title, blank where it has none", required=True),
                 _DESCRIPTION,
                 ColumnSpec("category", "categories", _CATEGORIES, required=True, nullable=False, limit=MAX_TEXT),
                 ColumnSpec("image", "text", "file of the picture in the data directory; else images/<listing_id>.jpg"),
@@ -212,6 +213,8 @@ TABLES: dict[str, TableSpec] = {
                 _BRAND,
                 _DESCRIPTION,
                 _PRICE,
+                # As long as a description may be: a picture that cannot be read, such as a data URL, refuses no file.
+                ColumnSpec("image", "text", "file of the picture below images/ of the data directory", limit=MAX_TEXT),
                 _id("product_id", "the truth, where known; blank = matches nothing", required=False, nullable=True),
             ),
             may_be_empty=False,

@@ -20,7 +20,8 @@ from shelfwise.contract.tabular import ProblemList, read_csv
 from shelfwise.errors import InputError, Problem
 
 LINE_COLUMNS = (
-    "line_id", "row", "vendor_id", "file", "title", "sku", "brand", "description", "price", "truth_product_id",
+    "line_id", "row", "vendor_id", "file", "title", "sku", "brand", "description", "price", "image",
+    "truth_product_id",
 )  # fmt: skip
 
 

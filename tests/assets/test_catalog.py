@@ -114,15 +114,18 @@ def test_listings_know_their_pictures_and_without_listings_it_is_said_what_stand
     assert list(directory.table("listings")) == [
         "listing_id", "title", "description", "category", "image", "seller_id",
     ]  # fmt: skip
-    text = "listing_id,title,category,image\nl1,Soap,Care,\nl2,Milk,Food,images/other.png\nl3,Tea,Food | Drinks,\n"
+    text = "listing_id,title,category,image\nl1,,Care,\nl2,Milk,Food,images/other.png\nl3,Tea,Food | Drinks,\n"
     directory.write(listings=text)
     (directory.data / "images").mkdir()
     told = metadata()
     assert "stand_in" not in told
     assert told["pictures_found_by_id"].value == 0
+    assert (told["without_title"].value, told["without_words_or_picture"].value) == (1, 1)
     (directory.data / "images" / "l1.png").write_bytes(b"x")
     (directory.data / "images" / "l2.jpg").write_bytes(b"x")
-    assert metadata()["pictures_found_by_id"].value == 1
+    told = metadata()
+    assert told["pictures_found_by_id"].value == 1
+    assert told["without_words_or_picture"].value == 0, "its picture bears its id"
     images = directory.table("listings")["image"]
     assert images.tolist()[:2] == ["images/l1.png", "images/other.png"]
     assert images.isna().tolist() == [False, False, True]

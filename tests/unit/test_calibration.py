@@ -8,7 +8,6 @@ from shelfwise.classification.calibration import (
     expected_calibration_error,
     fit_temperature,
     log_likelihood,
-    log_probabilities,
     reliability,
     right_answers,
 )
@@ -38,7 +37,7 @@ def test_a_planted_temperature_is_found_and_taken_back(planted: float) -> None:
 
 def test_logits_and_their_log_probabilities_have_one_temperature() -> None:
     logits, truth = drawn(1500)
-    of_p = fit_temperature(log_probabilities(calibration.apply(logits * 2, 1.0)), truth)
+    of_p = fit_temperature(np.log(calibration.apply(logits * 2, 1.0)), truth)
     assert of_p == pytest.approx(fit_temperature(logits * 2, truth), rel=0.01)
 
 
@@ -63,7 +62,7 @@ def test_several_right_answers_share_their_probability() -> None:
     logits, truth = drawn(3000)
     lists = [[int(one)] for one in truth]
     assert fit_temperature(logits, lists) == pytest.approx(fit_temperature(logits, truth), rel=1e-4)
-    log_p = log_probabilities(np.array([[0.5, 0.3, 0.2], [0.5, 0.3, 0.2]]))
+    log_p = np.log(np.array([[0.5, 0.3, 0.2], [0.5, 0.3, 0.2]]))
     shared = np.exp(log_likelihood(log_p, right_answers([[0, 2], [1]])))
     np.testing.assert_allclose(shared, [0.7, 0.3], rtol=1e-5)
     assert right_answers([[2], [], [0, 1]]).tolist() == [[2, -1], [-1, -1], [0, 1]]

@@ -96,6 +96,15 @@ def test_nothing_said_is_asked_about() -> None:
     assert tuple(empty.columns) == COLUMNS
 
 
+def test_what_nothing_is_known_of_is_asked_about_however_often_categories_occur() -> None:
+    often = np.vstack([row(As=0.97)] * 2)
+    found = decide(often, TREE, by_hand(case="none"), ["none", "text"])
+    assert found.groupby("row")["decision"].unique().map(list).tolist() == [[ASK], [SUGGEST]]
+    assert found["certain"].unique().tolist() == [""]
+    assert found.loc[found["row"] == 0, "rank"].tolist() == [1, 2, 3, 4, 5], "what occurs often is still shown"
+    assert decisions(often, TREE, by_hand(case="none"), ["none", "text"]).tolist() == [ASK, SUGGEST]
+
+
 def test_a_tree_with_fewer_than_five_categories_names_them_all() -> None:
     tree = Taxonomy.of(["a", "b"])
     found = decide(np.array([[0.4, 0.6]]), tree, Thresholds({"all": {1: certificate(0.5)}}))

@@ -228,6 +228,19 @@ def test_weights_are_poisson() -> None:
 # --- Slices and what a person reads -------------------------------------------------------------------------------
 
 
+def test_listings_without_a_title_are_a_slice() -> None:
+    p, truth = listings(400)
+    bad = np.arange(400) < 120
+    p[bad] = np.roll(p[bad], 1, axis=1)
+    lines = pd.DataFrame({"title": pd.Series(np.where(bad, None, "phone"), dtype=object)})
+    lines.loc[:40, "title"] = [" ", float("nan"), ""] * 13 + [None] * 2
+    found = evaluate(p, truth, TREE, lines, resamples=100)
+    told = found.slices.set_index(["slice", "value"]).loc["title"]
+    assert told["lines"].to_dict() == {"with": 280, "without": 120}
+    assert told.loc["without", "top1_high"] < told.loc["with", "top1_low"]
+    assert "description" not in found.slices["slice"].tolist(), "nothing is known of it"
+
+
 def test_slices_are_measured_by_themselves() -> None:
     p, truth = listings(400)
     bad = np.arange(400) < 100
@@ -244,6 +257,7 @@ def test_slices_are_measured_by_themselves() -> None:
     assert found.loc[("picture", "without"), "top1"] == pytest.approx(found.loc[("kind", "accessory"), "top1"])
     assert found.loc[("picture", "without"), "top1_high"] < found.loc[("picture", "with"), "top1_low"]
     assert found.loc[("description", "with"), "lines"] == 200
+    assert "title" not in found.index.get_level_values("slice"), "all have one"
     assert {"head", "middle"} <= set(found.loc["popularity"].index)
     assert {"A", "B", "C"} <= set(found.loc["category"].index)
     assert found.loc["category"]["lines"].sum() <= 400

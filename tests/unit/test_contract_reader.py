@@ -159,7 +159,7 @@ BAD_LISTINGS: dict[str, tuple[str, list[str]]] = {
     "a hole among several": (f"{LISTINGS}\n1,a,A | B\n2,b,A |  | C\n", ["row 3", "column 'category'", "paths", "A |"]),
     "nothing after the bar": (f"{LISTINGS}\n1,a,A |\n", ["row 2", "column 'category'", "paths"]),
     "a path that ends at the bar": (f"{LISTINGS}\n1,a,A > | B\n", ["row 2", "column 'category'", "paths"]),
-    "blank title": (f"{LISTINGS}\n1, ,A\n", ["row 2", "column 'title'", "a value"]),
+    "no title column": ("listing_id,name,category\n1,a,A\n", ["column 'title'"]),
     "long seller": (f"{LISTINGS},seller_id\n1,a,A,{'s' * 201}\n", ["row 2", "column 'seller_id'", "at most 200"]),
     "one id twice": (f"{LISTINGS}\n1,a,A\n1,a,B\n", ["row 3", "'1' also in row 2", "another category"]),
     "renamed optional": (f"{LISTINGS},seller\n1,a,A,s\n", ["'seller': did you mean 'seller_id'"]),
@@ -188,6 +188,19 @@ def test_listings_have_one_or_several_categories_and_maybe_a_seller(tmp_path: Pa
     nothing = read_table(tmp_path, "listings")
     assert (nothing.present, nothing.source) == (False, "no listings table was given")
     assert list(nothing.frame) == TABLES["listings"].names
+
+
+def test_a_listing_needs_no_title(tmp_path: Path) -> None:
+    """Whether a description or a picture (maybe one that bears its id) is left is known only later: none is refused."""
+    text = f"{LISTINGS},description,image\n1, ,A,a soap,\n2,,A,,images/x.png\n3,,A,,\n4,Milk,B,,\n"
+    (tmp_path / "listings.csv").write_text(text)
+    read = read_table(tmp_path, "listings")
+    assert read.frame["title"].isna().tolist() == [True, True, True, False]
+    assert read.frame["listing_id"].tolist() == ["1", "2", "3", "4"]
+    assert not read.repairs
+    (tmp_path / "listings.csv").unlink()
+    (tmp_path / "listings.jsonl").write_text('{"listing_id": "1", "title": null, "category": "A"}\n')
+    assert read_table(tmp_path, "listings").frame["title"].isna().all()
 
 
 def _json(**values: object) -> str:

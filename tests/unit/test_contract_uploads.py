@@ -47,6 +47,16 @@ def test_a_good_file_keeps_every_value() -> None:
     assert repairs(b"title,price\na,2.0900000000000003\nb,0\n") == {}, "what programs write needs no repair"
 
 
+def test_the_picture_of_a_line_is_kept_as_it_is_named_and_refuses_no_file() -> None:
+    frame = read(b"title,image\na,acme/1.jpg\nb, \nc,https://example.org/1.jpg\n")
+    assert frame["image"].tolist()[::2] == ["acme/1.jpg", "https://example.org/1.jpg"]
+    assert frame["image"].isna().tolist() == [False, True, False]
+    assert read(GOOD)["image"].isna().all()
+    assert read(GOOD)["image"].dtype == frame["image"].dtype == "str"
+    inline = "data:image/png;base64," + "A" * 50_000
+    assert read(f'title,image\na,"{inline}"\n'.encode())["image"].tolist() == [inline]
+
+
 def test_types_do_not_depend_on_what_the_file_holds() -> None:
     full, bare = read(GOOD), read(b"title\nx\n")
     assert full.dtypes.to_dict() == bare.dtypes.to_dict()
@@ -85,6 +95,7 @@ BAD: list[tuple[str, bytes | Callable[[], bytes], list[str]]] = [
     ("renamed column", b"titel;price\na;1\n", ["'titel'", "did you mean 'title'"]),
     ("other system's name", b"Product_Name,price\na,1\n", ["did you mean 'title' by 'Product_Name'"]),
     ("renamed optional column", b"title,pric\na,1\n", ["'pric': did you mean 'price'"]),
+    ("nearly a picture", b"title,images\na,b.jpg\n", ["'images': did you mean 'image'"]),
     ("no header", b"Earl Grey,3.50\nCoffee,4\n", ["a column 'title'", "'Earl Grey', '3.50'"]),
     ("column twice", b"title,Title\na,b\n", ["each column once", "2 times", "column 'title'"]),
     ("values without a name", b"title,,price\na,b,1\n", ["a name for column 2", "'b' in row 2"]),

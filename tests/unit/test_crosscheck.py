@@ -116,6 +116,12 @@ def test_nothing_outside_the_folder_is_read(data: Path, image: str, why: str) ->
     assert why in reason
 
 
+def test_a_picture_that_is_not_there_hides_no_other(data: Path) -> None:
+    listings = pd.DataFrame({"listing_id": ["a", "x", "c"], "image": [None, "gone.jpg", None]})
+    told = dict(picture_files.read(data, picture_files.find(data, listings)))
+    assert told == {"a": b"a.jpg", "x": "there is no file images/gone.jpg", "c": b"c.webp"}
+
+
 def test_a_changed_file_has_another_stamp_and_a_folder_that_is_not_there_holds_none(data: Path) -> None:
     listings = pd.DataFrame({"listing_id": ["a"], "image": [None]})
     before = picture_files.find(data, listings)

@@ -15,7 +15,6 @@ import pandas as pd
 import pytest
 
 from resources.dbt import DBT, PROJECT_DIR
-from shelfwise.classification.merging import check_mapping, merged
 from shelfwise.classification.splits import group_ids
 from shelfwise.classification.taxonomy import split_categories
 from shelfwise.contract.tables import empty_frame
@@ -109,6 +108,11 @@ LISTINGS = pd.DataFrame(
         # No letter or digit: like no other.
         ("l9", "!!!", None, "Drinks > Wine > Red", None, None),
         ("l91", "???", None, "Drinks > Wine > Red", None, None),
+        # Without a title: a description alone, a picture alone (twice the same), nothing at all.
+        ("n1", None, "a red dress", "Clothes", None, "s4"),
+        ("n2", " ", None, "Clothes", "images/5.jpg", None),
+        ("n3", None, None, "Clothes", "images/5.jpg", None),
+        ("n4", None, " ", "Clothes", None, None),
     ],
     columns=["listing_id", "title", "description", "category", "image", "seller_id"],
 )
@@ -315,6 +319,7 @@ def test_categories_are_merged_with_what_lies_below_them(built):
         ("All Electronics > Phones", "Electronics > Phones", True, 2, 0),
         ("All Electronics Weekly > Issues", "All Electronics Weekly > Issues", False, 1, 0),
         ("Cases", "Cases", False, 1, 0),
+        ("Clothes", "Clothes", False, 4, 0),
         ("Drinks", "Drinks", False, 0, 1),
         ("Drinks > Wine > Red", "Drinks > Wine > Red", False, 2, 1),
         ("Drinks > Wine > White", "Drinks > Wine > White", False, 0, 1),
@@ -322,8 +327,6 @@ def test_categories_are_merged_with_what_lies_below_them(built):
         ("Reading > Magazines", "Reading > Magazines", False, 0, 0),
         ("Toys", "Toys", False, 1, 0),
     ]
-    mapping = check_mapping(PROJECT_DIR / "seeds" / "category_mapping.csv")
-    assert [merged(path, mapping) for path in categories["category"]] == categories["counts_as"].tolist()
 
 
 def test_listings_have_merged_categories_and_one_text(built):
@@ -336,15 +339,27 @@ def test_listings_have_merged_categories_and_one_text(built):
     assert (listings.loc["l1", "text"], listings.loc["l6", "text"]) == ("Nova Phone\nblack", "Phone case")
     assert len(listings) == len(LISTINGS)
     given = LISTINGS.set_index("listing_id")["category"]
-    mapping = check_mapping(PROJECT_DIR / "seeds" / "category_mapping.csv")
+    counts_as = built[0]["staging.stg_categories"].set_index("category")["counts_as"]
     for listing_id, categories in listings["categories"].items():
-        expected = dict.fromkeys(merged(path, mapping) for path in split_categories(given[listing_id]))
+        expected = dict.fromkeys(counts_as[path] for path in split_categories(given[listing_id]))
         assert list(categories) == list(expected)
+
+
+def test_listings_without_a_title_have_what_is_there_for_a_text(built):
+    staged = built[0]["staging.stg_listings"].set_index("listing_id").loc[["n1", "n2", "n3", "n4"]]
+    assert staged["title"].isna().all()
+    assert staged["normalised_title"].tolist() == [""] * 4
+    assert staged["text"].tolist() == ["a red dress", "", "", ""]
+    listings = built[0]["marts.labelled_listings"].set_index("listing_id")
+    assert listings.index[listings["category"] == "Clothes"].tolist() == ["n1", "n2", "n3"], "of n4 nothing is known"
+    assert listings.loc[["n1", "n2", "n3"], "n_rows"].tolist() == [1, 1, 1]
+    assert listings["group_id"].isin(listings.loc[["n1", "n2", "n3"], "group_id"]).sum() == 3, "each is like no other"
 
 
 def test_repeated_listings_are_dropped_and_share_a_group(built):
     listings = built[0]["marts.labelled_listings"]
     listed = listings[listings["source"] == "listing"].set_index("listing_id")
+    listed = listed[listed["category"] != "Clothes"]
     assert listed.index.tolist() == ["l2", "l3", "l5", "l6", "l7", "l8", "l9", "l91"]
     assert listed["n_rows"].tolist() == [2, 1, 1, 1, 1, 2, 1, 1], "an answer of the same words counts too"
     assert listed.loc[["l2", "l3", "l5"], "group_id"].nunique() == 1
@@ -388,11 +403,28 @@ def test_without_listings_the_products_stand_in(tmp_path):
     ]
 
 
-def test_a_chain_in_the_mapping_fails_its_test(tmp_path):
-    project = tmp_path / "dbt_project"
+def _with_mapping(folder: Path, rows: str) -> Path:
+    """A copy of the dbt project with another category mapping."""
+    project = folder / "dbt_project"
     shutil.copytree(PROJECT_DIR, project, ignore=shutil.ignore_patterns("target"))
-    mapping = "category,merged_into,note\nA,B > C,\nB,D,\nE > F,E > G,\n"
-    (project / "seeds" / "category_mapping.csv").write_text(mapping)
+    (project / "seeds" / "category_mapping.csv").write_text(f"category,merged_into,note\n{rows}")
+    return project
+
+
+def test_of_several_rows_that_fit_the_longest_moves_a_category_with_all_below_it(tmp_path):
+    project = _with_mapping(tmp_path, "A>B,X > Y,why\n A ,Z,\n")
+    paths = ["A", "A > B > C", "A > C", "AB", "C > A"]
+    listings = empty_frame("listings").reindex(range(len(paths))).assign(listing_id=paths, category=paths)
+    _write_lake(tmp_path, PRODUCTS, MAPPINGS, FEEDBACK, listings)
+    code, tables, statuses = _dbt(tmp_path, "build", project=project)
+    assert code == 0, statuses
+    categories = tables["staging.stg_categories"].set_index("category").loc[paths]
+    assert categories["counts_as"].tolist() == ["Z", "X > Y > C", "Z > C", "AB", "C > A"]
+    assert categories["is_merged"].tolist() == [True, True, True, False, False]
+
+
+def test_a_chain_in_the_mapping_fails_its_test(tmp_path):
+    project = _with_mapping(tmp_path, "A,B > C,\nB,D,\nE > F,E > G,\n")
     _write_lake(tmp_path, PRODUCTS, MAPPINGS, FEEDBACK)
     code, _, statuses = _dbt(tmp_path, "build", "--select", "category_mapping", project=project)
     assert code != 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import tracemalloc
 import zlib
 from pathlib import Path
 from typing import Any
@@ -229,6 +230,22 @@ def test_packing_keeps_what_can_be_read_and_says_why_of_the_rest(tmp_path: Path)
     assert again.problems.to_dict() == found.problems.to_dict()
     assert again.side == 16
     assert again.rows_of(["d", "x", "a"]).tolist() == [1, -1, 0]
+
+
+def test_pictures_packed_into_a_directory_are_never_in_memory_together(tmp_path: Path) -> None:
+    data = [data_of(picture(colour=colour), "BMP") for colour in (RED, GREEN)]
+    rows = [(str(number), data[number % 2] if number % 3 else "gone") for number in range(600)]
+    read_picture(data[0])  # decoders are loaded once
+    tracemalloc.start()
+    found = Pictures.pack(rows, 64, tmp_path / "pictures")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < found.pixels.nbytes / 2 == 400 * 64 * 64 * 3 / 2
+    assert isinstance(found.pixels, np.memmap)
+    whole = pack(rows, 64)
+    np.testing.assert_array_equal(found.pixels, whole.pixels)
+    assert found.listing_ids == whole.listing_ids
+    assert found.problems.to_dict() == whole.problems.to_dict()
 
 
 def test_no_pictures_at_all_are_kept_too(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The category tree: classes, levels, sums that no child exceeds."""
+"""The category tree: classes, levels, sums, and decisions in which no child contradicts its parent."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from shelfwise.classification.decide import ASSIGN, Thresholds, decide
 from shelfwise.classification.taxonomy import SEVERAL, Taxonomy, clean_path, levels_of, split_categories
+from shelfwise.matching.guarantee import Certificate
 
 PATHS = ["Drinks > Wine > Red", "Drinks > Beer", "Pet", "Drinks", "Drinks > Wine > White", "Drinks (hot) > Tea"]
 TREE = Taxonomy.of(PATHS)
@@ -14,6 +16,11 @@ TREE = Taxonomy.of(PATHS)
 
 def probabilities(n: int, classes: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).dirichlet(np.full(classes, 0.4), n).astype(np.float32)
+
+
+def under(path: str, above: str) -> bool:
+    """Whether a path is another one or lies below it; all lie below none."""
+    return not above or f"{path} > ".startswith(f"{above} > ")
 
 
 @pytest.mark.parametrize(
@@ -77,21 +84,23 @@ def test_levels_cover_all_classes_and_short_classes_are_their_own_nodes():
     assert levels_of("A > B > C") == ("A", "A > B", "A > B > C")
 
 
-def test_a_child_never_contradicts_its_parent():
-    p = probabilities(200, len(TREE))
-    before = None
-    for k in range(1, TREE.depth + 1):
-        names, _ = TREE.level(k)
-        rolled = TREE.roll_up(p, k)
-        assert rolled.shape == (200, len(names))
-        assert rolled.dtype == p.dtype
-        np.testing.assert_allclose(rolled.sum(axis=1), 1, rtol=1e-5)
-        if before is not None:
-            parents, above = before
-            for column, name in enumerate(names):
-                parent = max((up for up in parents if f"{name} > ".startswith(f"{up} > ")), key=len)
-                assert (rolled[:, column] <= above[:, parents.index(parent)] + 1e-6).all()
-        before = names, rolled
+@pytest.mark.parametrize("depth", [1, 2, 3, 0])
+def test_a_child_never_contradicts_its_parent(depth):
+    """`depth`: the only level on which anything can be certain; 0: all of them."""
+    proven = Certificate(0.5, 0.95, 0.97, 100, 3, 90.0, 1.1, 1000, 0.5, 0.95, 0.95)
+    levels = {level: proven for level in range(1, TREE.depth + 1) if depth in (0, level)}
+    p = probabilities(2000, len(TREE))
+    p[:500] = probabilities(500, len(TREE), seed=1) ** 0.1  # nothing stands out
+    found = decide(p / p.sum(axis=1, keepdims=True), TREE, Thresholds({"all": levels}))
+    best = found[found["rank"] == 1].reset_index(drop=True)
+    inside = [under(*pair) for pair in zip(best["category"], best["certain"], strict=True)]
+    assert all(inside), "the category named first lies under what is certain"
+    assigned = best["decision"] == ASSIGN
+    assert assigned.any() == (depth in (0, 3))
+    assert (best.loc[assigned, "certain"] == best.loc[assigned, "category"]).all()
+    assert (best.loc[~assigned, "certain"] != "").any() == (depth != 3)
+    most_probable = np.array(TREE.classes)[p.argmax(axis=1)]
+    assert (most_probable != best["category"]).any() == (depth in (0, 1, 2)), "and not merely the most probable one"
 
 
 def test_sums_are_those_of_the_classes_below():
@@ -99,19 +108,9 @@ def test_sums_are_those_of_the_classes_below():
     p[0, TREE.index(["Drinks", "Drinks > Wine > Red", "Drinks (hot) > Tea"])] = 0.5, 0.3, 0.2
     assert TREE.roll_up(p, 1).tolist() == [[0.8, 0.2, 0.0]]
     assert TREE.roll_up(np.zeros((0, len(TREE))), 2).shape == (0, 5)
+    assert TREE.roll_up(p.astype(np.float32), 2).dtype == np.float32
     with pytest.raises(ValueError, match="columns"):
         TREE.roll_up(p[:, :-1], 1)
-
-
-def test_descending_finds_the_best_class_of_the_best_root():
-    p = np.zeros((2, len(TREE)), dtype=np.float32)
-    p[0, TREE.index(["Pet", "Drinks > Beer", "Drinks > Wine > Red", "Drinks"])] = 0.4, 0.25, 0.2, 0.15
-    p[1, TREE.index(["Pet", "Drinks > Beer"])] = 0.6, 0.4
-    assert [TREE.classes[place] for place in p.argmax(axis=1)] == ["Pet", "Pet"]
-    assert [TREE.classes[place] for place in TREE.descend(p)] == ["Drinks > Beer", "Pet"]
-    many = probabilities(300, len(TREE), seed=1)
-    roots = TREE.level(1)[1]
-    assert (roots[TREE.descend(many)] == TREE.roll_up(many, 1).argmax(axis=1)).all()
 
 
 def test_json_round_trip():

@@ -10,6 +10,8 @@ with listings as (
         seller_id,
         'listing' as source
     from {{ ref('stg_listings') }}
+    -- Nothing can be learned from what has neither words nor a picture.
+    where text <> '' or image is not null
 ),
 
 categories as (

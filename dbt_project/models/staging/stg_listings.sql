@@ -1,7 +1,7 @@
 with listings as (
     select
         cast(listing_id as varchar) as listing_id,
-        cast(title as varchar) as title,
+        nullif(trim(cast(title as varchar)), '') as title,
         nullif(trim(cast(description as varchar)), '') as description,
         {{ categories_in('category') }} as given,
         nullif(trim(cast(image as varchar)), '') as image,
@@ -17,7 +17,7 @@ select
     listings.listing_id,
     listings.title,
     listings.description,
-    normalise_title(listings.title) as normalised_title,
+    coalesce(normalise_title(listings.title), '') as normalised_title,
     concat_ws(chr(10), listings.title, listings.description) as text,
     labelled.categories[1] as category,
     labelled.categories,

@@ -24,7 +24,7 @@ from shelfwise.promotion.rules import Rules
 from shelfwise.registry import ModelVersion, Registry
 from shelfwise.timing import DomainClock
 
-ENSEMBLE_VERSION = "1"
+ENSEMBLE_VERSION = "2"
 MODELS = {judge.TEXT: TEXT_CLASSIFIER, judge.IMAGE: IMAGE_CLASSIFIER, judge.ENSEMBLE: CATEGORY_ENSEMBLE}
 EVALUATED = {kind: f"{kind}_evaluation" for kind in MODELS}
 CHAMPIONS = {judge.TEXT: "text_champion", judge.IMAGE: "image_champion", judge.ENSEMBLE: "category_champion"}
@@ -104,7 +104,7 @@ def _evaluated(
     kinds={"pandas"},
     ins={"labelled_listings": LISTINGS},
     io_manager_key="reference_io",
-    code_version="1",
+    code_version="2",
 )
 def text_evaluation(
     labelled_listings: pd.DataFrame,
@@ -128,7 +128,7 @@ def text_evaluation(
     kinds={"pandas"},
     ins={"labelled_listings": LISTINGS},
     io_manager_key="reference_io",
-    code_version="1",
+    code_version="2",
 )
 def image_evaluation(
     labelled_listings: pd.DataFrame,
@@ -176,7 +176,7 @@ def category_ensemble(
     if not parts:
         return missing("neither the text nor the image classifier has a champion yet")
     valid, pictures = of_part(labelled_listings, listing_parts, "valid"), packed_pictures(listing_pictures, lake)
-    if valid.empty or (judge.TEXT not in parts and pictures is None):
+    if valid.empty or (judge.TEXT not in parts and judge.with_picture(valid, pictures).empty):
         return missing("there is nothing to weigh the champions on: no listings are held out, or none has a picture")
     clock = DomainClock()
 
@@ -192,18 +192,18 @@ def category_ensemble(
     model_id = content_id(made_with, frame_id(valid))
     location, made = publish_once(lake, CATEGORY_ENSEMBLE, model_id, write)
     about = json.loads((lake.fetch(location) / "model.json").read_text())
-    lineage = {f"{kind}_version": version.label for kind, version in parts.items()} | of
+    used = {f"{kind}_version": parts[kind].label for kind in about["weights"]}
     metadata = {
-        **{f"{kind}_version": version.label for kind, version in parts.items()},
+        **used,
         **float_metadata({f"{kind}_weight": value for kind, value in about["weights"].items()}),
         **float_metadata({f"{kind}_temperature": value for kind, value in about["temperatures"].items()}),
         "combined_by": about["method"],
         "why": about["why"],
-        "ways": table(pd.DataFrame(about["table"])),
+        "ways": table(pd.DataFrame(about["table"], columns=["way", "top1", "log_likelihood", "listings"])),
         "assigns": about["assigns"],
         **artifact_metadata(location, made, clock),
     }
-    value = {"id": model_id, "location": location, "modalities": sorted(parts), "lineage": lineage}
+    value = {"id": model_id, "location": location, "modalities": sorted(about["weights"]), "lineage": used | of}
     return dg.MaterializeResult(value=value, metadata=metadata, data_version=dg.DataVersion(model_id))
 
 
@@ -214,7 +214,7 @@ def category_ensemble(
     kinds={"pandas"},
     ins={"labelled_listings": LISTINGS},
     io_manager_key="reference_io",
-    code_version="1",
+    code_version="2",
 )
 def ensemble_evaluation(
     labelled_listings: pd.DataFrame,

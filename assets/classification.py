@@ -17,19 +17,19 @@ from resources.source import DataDirectory
 from resources.trainer import Trainer
 from shelfwise.artifacts import content_id, frame_id
 from shelfwise.classification import picture_files
-from shelfwise.classification.listings import picture_keys, why_too_few, with_parts
+from shelfwise.classification.listings import picture_keys, why_too_few, with_parts, with_text
 from shelfwise.classification.promotion import TRAINED_ON, trained_on
 from shelfwise.timing import DomainClock
 
 if TYPE_CHECKING:
     from shelfwise.classification.pictures import Pictures
 
-# Part of the content ids: raise one when the same inputs would give another artifact than before.
-PICTURES_VERSION, TEXT_VERSION, IMAGE_VERSION = "1", "2", "1"
+PICTURES_VERSION = "2"  # part of the content id: raise it when the same inputs would give another artifact than before
 LABELS = ("listing_id", "category", "categories", "split")
 TEXT_MODULE, IMAGE_MODULE = "shelfwise.classification.train_text", "shelfwise.classification.train_image"
 
 SUSPICIOUS_SHARE = 0.01  # of all labels, from where on somebody should look
+OF_SELLERS = ("choices", "unlikely_choices", "sellers", "unlikely_sellers")
 
 LISTINGS = dg.AssetIn(["marts", "labelled_listings"])
 
@@ -138,42 +138,61 @@ LABELS_CHECK = dg.AssetCheckSpec(
 )
 SELLERS_CHECK = dg.AssetCheckSpec(
     "plausible_sellers",
-    asset=["classification", "suspicious_labels"],
+    asset=["classification", "suspicious_sellers"],
     description="No seller chooses very unlikely categories more often than chance explains.",
 )
 
 
-@dg.asset(
-    key_prefix="classification",
-    group_name="classification",
-    owners=CATALOG_TEAM,
-    kinds={"cleanlab", "parquet"},
-    ins={"labelled_listings": LISTINGS},
+def _suspicious(code_version: str, says: str) -> dg.AssetOut:
+    return dg.AssetOut(
+        key_prefix="classification",
+        group_name="classification",
+        owners=CATALOG_TEAM,
+        kinds={"cleanlab", "parquet"},
+        description=says,
+        code_version=code_version,
+    )
+
+
+# Both come of one judging, which takes long.
+@dg.multi_asset(
+    ins={"labelled_listings": LISTINGS, "stg_listings": dg.AssetIn(["staging", "stg_listings"])},
+    outs={
+        "suspicious_labels": _suspicious(
+            "2",
+            "Listings whose category is probably wrong, the most suspicious first, for somebody to look at: found by "
+            "confident learning (cleanlab) over what models say that had not seen them. Nothing is dropped or changed.",
+        ),
+        "suspicious_sellers": _suspicious(
+            "1",
+            "Sellers who keep choosing very unlikely categories, the worst first, judged by what they chose: by every "
+            "staged listing, reposts too, before anybody corrected it.",
+        ),
+    },
     check_specs=[LABELS_CHECK, SELLERS_CHECK],
-    code_version="1",
 )
-def suspicious_labels(
-    labelled_listings: pd.DataFrame, classification: ClassificationConfig
+def suspicious_listings(
+    labelled_listings: pd.DataFrame, stg_listings: pd.DataFrame, classification: ClassificationConfig
 ) -> Iterator[dg.MaterializeResult[pd.DataFrame] | dg.AssetCheckResult]:
-    """Listings whose category is probably wrong, the most suspicious first, for somebody to look at: found by confident
-    learning (cleanlab) over what models say that had not seen them. Sellers who keep choosing very unlikely categories
-    are listed too. Nothing is dropped or changed.
-    """
+    """Doubt labels, and those who choose them."""
     from shelfwise.classification.suspicious import review
 
     with DomainClock() as clock:
-        labels, sellers, numbers = review(labelled_listings, seed=classification.split_seed)
+        labels, sellers, numbers = review(labelled_listings, stg_listings, seed=classification.split_seed)
     pairs = labels.value_counts(["category", "suggested"])
     metadata = {
-        **float_metadata(dict(numbers)),
+        **float_metadata({name: value for name, value in numbers.items() if name not in OF_SELLERS}),
         "most_suspicious": table(labels, 50, width=200),
         "confused": table(pairs.rename("listings").reset_index(), 30),
-        "unlikely_choices_by_seller": table(sellers, 50, width=200),
         **table_metadata(labels, clock),
     }
-    yield dg.MaterializeResult(value=labels, metadata=metadata)
+    yield dg.MaterializeResult(asset_key=LABELS_CHECK.asset_key, value=labels, metadata=metadata)
+    told = {**float_metadata({name: numbers[name] for name in OF_SELLERS}), "first": table(sellers, 50, width=200)}
+    told |= table_metadata(sellers)
+    yield dg.MaterializeResult(asset_key=SELLERS_CHECK.asset_key, value=sellers, metadata=told)
     share = numbers["suspicious_share"]
     yield dg.AssetCheckResult(
+        asset_key=LABELS_CHECK.asset_key,
         passed=share <= SUSPICIOUS_SHARE,
         check_name=LABELS_CHECK.name,
         severity=dg.AssetCheckSeverity.WARN,
@@ -181,6 +200,7 @@ def suspicious_labels(
         metadata={"first": table(labels, 20, width=200)},
     )
     yield dg.AssetCheckResult(
+        asset_key=SELLERS_CHECK.asset_key,
         passed=sellers.empty,
         check_name=SELLERS_CHECK.name,
         severity=dg.AssetCheckSeverity.WARN,
@@ -197,7 +217,7 @@ def suspicious_labels(
     ins={"labelled_listings": LISTINGS},
     pool="gpu",
     io_manager_key="reference_io",
-    code_version=TEXT_VERSION,
+    code_version="3",
 )
 def text_classifier(
     context: dg.AssetExecutionContext,
@@ -213,8 +233,8 @@ def text_classifier(
     """
     from shelfwise.classification.text import TextConfig, fingerprint
 
-    listings = with_parts(labelled_listings, listing_parts)
-    why = why_too_few(listings, classification.least_listings)
+    listings = with_text(with_parts(labelled_listings, listing_parts))
+    why = why_too_few(listings, classification.least_listings, "labelled listings with a text")
     if why:
         return missing(why)
     config = TextConfig.from_dict(classification.text_overrides())
@@ -239,7 +259,7 @@ def text_classifier(
     ins={"labelled_listings": LISTINGS},
     pool="gpu",
     io_manager_key="reference_io",
-    code_version=IMAGE_VERSION,
+    code_version="1",
 )
 def image_classifier(
     context: dg.AssetExecutionContext,

@@ -2,11 +2,15 @@
 
 All are measured on the same listings, over the same classes: those that either knows and those that the listings have.
 A class that a classifier does not know has no probability there, and a listing of that class counts as wrong.
+
+A combination is measured by case too: a listing with text and picture stands there three times, as it is, with its
+picture hidden and with its text hidden. Uploads bring text alone where the labelled listings have pictures, and what
+they are compared with later has to be of their kind.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from shelfwise.classification.ensemble import align
-from shelfwise.classification.listings import class_counts, evaluation_lines, labels_of
+from shelfwise.classification.ensemble import BOTH, Ensemble, align
+from shelfwise.classification.listings import class_counts, evaluation_lines, labels_of, with_text
 from shelfwise.classification.model import CategoryModel, image_probabilities, text_probabilities
 from shelfwise.classification.taxonomy import Taxonomy
 
@@ -25,6 +29,8 @@ if TYPE_CHECKING:
 
 TEXT, IMAGE, ENSEMBLE = "text", "image", "ensemble"
 NEIGHBOURS, THUMBNAIL, MOST_NEIGHBOURS = 5, 16, 5_000
+CASE_MEASURES = ("top1", "top5", "assigned_precision")
+LEAST_OF_CASE = 30  # held-out listings of a case (assigned ones, for their precision) before its number is kept
 Says = Callable[[pd.DataFrame, "Pictures | None", Taxonomy], np.ndarray]
 
 
@@ -63,11 +69,16 @@ def load(kind: str, directory: Path) -> Judged:
 
 
 def held_out(kind: str, listings: pd.DataFrame, pictures: Pictures | None) -> pd.DataFrame:
-    """Return the listings (with `split`) on which a kind of classifier is measured: those of test, and for one that
-    looks, those of them that have a picture.
+    """Return the listings (with `split`) on which a kind of classifier is measured: those of test, and of them for one
+    that reads those that have a text, for one that looks those that have a picture.
     """
-    test = listings[listings["split"] == "test"]
-    return (with_picture(test, pictures) if kind == IMAGE else test).reset_index(drop=True)
+    return _readable(kind, listings[listings["split"] == "test"], pictures)
+
+
+def _readable(kind: str, listings: pd.DataFrame, pictures: Pictures | None) -> pd.DataFrame:
+    if kind == IMAGE:
+        return with_picture(listings, pictures)
+    return with_text(listings) if kind == TEXT else listings.reset_index(drop=True)
 
 
 def with_picture(listings: pd.DataFrame, pictures: Pictures | None) -> pd.DataFrame:
@@ -95,35 +106,75 @@ def judge(
     seed: int,
     beside: bool = True,
 ) -> Evaluation:
-    """Evaluate a classifier on the held-out ones of `listings` (with `split`); `beside`: simple baselines too."""
+    """Evaluate a classifier on the held-out ones of `listings` (with `split`); `beside`: simple baselines too, and of a
+    combination what it is worth by case (`by_case`).
+    """
     from shelfwise.classification.decide import decisions
     from shelfwise.classification.evaluate import evaluate
 
     test = held_out(kind, listings, pictures)
     lines = evaluation_lines(test, _pictured(test, pictures))
-    train = listings[listings["split"] == "train"]
-    counts = class_counts(with_picture(train, pictures) if kind == IMAGE else train, taxonomy)
-    baselines = _baselines(kind, one, train, test, pictures, taxonomy) if beside else {}
+    train = _readable(kind, listings[listings["split"] == "train"], pictures)
+    counts = class_counts(train, taxonomy)
+    truth, parts, baselines = taxonomy.truths(labels_of(test)), {}, {}
     if kind == ENSEMBLE:
         own, cases = one.model.answer(test, pictures)
         lines["decision"] = decisions(own, one.model.taxonomy, one.model.thresholds, cases)
         p = align(own, one.classes, taxonomy.classes)
+        if beside:
+            said = zip((TEXT, IMAGE), one.model.parts(test, pictures), strict=True)
+            parts = {name: own for name, own in said if own is not None}
+            baselines = {name: align(own, one.classes, taxonomy.classes) for name, own in parts.items()}
     else:
         p = one.says(test, pictures, taxonomy)
-    truth = taxonomy.truths(labels_of(test))
-    return evaluate(p, truth, taxonomy, lines, baselines, seed, counts)
+        baselines = _baselines(kind, one, train, test, pictures, taxonomy) if beside else {}
+    found = evaluate(p, truth, taxonomy, lines, baselines, seed, counts)
+    found.metrics |= by_case(one.model, parts, truth, taxonomy)
+    return found
+
+
+def case_metric(case: str, measure: str) -> str:
+    """Return the name of a metric (one of `CASE_MEASURES`) of listings of which a case is known."""
+    return f"case_{case}_{measure}"
+
+
+def by_case(
+    model: CategoryModel, parts: Mapping[str, np.ndarray], truth: Sequence[Sequence[int]], taxonomy: Taxonomy
+) -> dict[str, float]:
+    """Return `CASE_MEASURES` of listings with both, with their text alone and with their picture alone, by
+    `case_metric`; those of fewer than `LEAST_OF_CASE` listings are left out.
+
+    `parts`: what 'text' and 'image' classifier say of the listings, where there is one. `truth`: their right classes of
+    `taxonomy`.
+    """
+    from shelfwise.classification.calibration import right_answers
+    from shelfwise.classification.decide import ASSIGN, decisions
+    from shelfwise.classification.evaluate import Outcome
+
+    made: dict[str, float] = {}
+    right = right_answers(truth)
+    for case, names in {BOTH: {TEXT, IMAGE}, TEXT: {TEXT}, IMAGE: {IMAGE}}.items():
+        if not names <= set(parts):
+            continue
+        text, image = (parts[name] if name in names else None for name in (TEXT, IMAGE))
+        rows = np.flatnonzero(Ensemble.cases(text, image) == case)
+        if len(rows) < LEAST_OF_CASE:
+            continue
+        own = model.combiner.probabilities(text, image)[rows]
+        came = Outcome.of(align(own, model.classes, taxonomy.classes), right[rows])
+        assigned = decisions(own, model.taxonomy, model.thresholds, np.full(len(rows), case)) == ASSIGN
+        shares = {"top1": came.first, "top5": came.five, "assigned_precision": came.first[assigned]}
+        enough = {name: hits for name, hits in shares.items() if len(hits) >= LEAST_OF_CASE}
+        made |= {case_metric(case, name): float(hits.mean()) for name, hits in enough.items()}
+    return made
 
 
 def _baselines(
     kind: str, one: Judged, train: pd.DataFrame, test: pd.DataFrame, pictures: Pictures | None, taxonomy: Taxonomy
 ) -> dict[str, np.ndarray]:
-    """What is simpler than the classifier, by name: the linear model on n-grams, neighbours by pixels, one modality."""
+    """What is simpler than a classifier of one modality, by name: the linear model on n-grams, neighbours by pixels."""
     if kind == IMAGE and pictures is not None:
-        return {"neighbours": neighbours(with_picture(train, pictures), test, pictures, taxonomy)}
-    if kind == ENSEMBLE:
-        text, image = one.model.parts(test, pictures)
-        found = {TEXT: text, IMAGE: image}
-        return {name: align(p, one.classes, taxonomy.classes) for name, p in found.items() if p is not None}
+        return {"neighbours": neighbours(train, test, pictures, taxonomy)}
     if kind == TEXT:
         texts = test["title"].tolist(), test["description"].tolist()
         return {"ngrams": align(one.model.linear_probabilities(*texts), one.classes, taxonomy.classes)}

@@ -7,6 +7,9 @@ other one, and names the listings that make up these confusions. A category that
 doubted with more certainty than one that it knows well, which a fixed threshold would not do.
 
 A listing with several right categories is taken for the most likely of them; it is suspicious only if none fits.
+
+Sellers are judged by what they chose: by all staged listings, as labels have a person's correction where there is one,
+and hold a text that several sellers have once. The models are the same, taught by the corrected labels.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from shelfwise.classification.listings import with_text
+from shelfwise.classification.splits import group_ids
 from shelfwise.classification.taxonomy import Taxonomy
 from shelfwise.text import normalise
 
@@ -25,7 +30,7 @@ COLUMNS = [
     "listing_id", "title", "category", "suggested", "category_probability", "suggested_probability", "reason",
     "seller_id", "group_id",
 ]  # fmt: skip
-SELLER_COLUMNS = ["seller_id", "listings", "unlikely", "share", "expected_share", "p_value", "examples"]
+SELLER_COLUMNS = ["seller_id", "listings", "unlikely", "texts", "share", "expected_share", "p_value", "examples"]
 FOLDS = 4
 # A category with fewer texts than this cannot be learnt well enough for its labels to be doubted.
 LEAST_GROUPS = 6
@@ -77,9 +82,10 @@ def out_of_fold(listings: pd.DataFrame, model: Model = ngrams, folds: int = FOLD
     """Judge every listing by a model of the other folds.
 
     `listings`: listing_id, title, group_id, category or categories; optional description and seller_id. Folds share
-    out each category evenly and keep a group together; they depend on the ids and the seed alone.
+    out each category evenly and keep a group together; they depend on the ids and the seed alone. Listings without any
+    text are not judged.
     """
-    frame = listings.reset_index(drop=True)
+    frame = with_text(listings)
     cells = frame["categories"] if "categories" in frame else frame["category"]
     taxonomy, truths = _known(frame["group_id"].tolist(), cells.tolist())
     judged = [place for place, right in enumerate(truths) if right]
@@ -129,58 +135,71 @@ def suspicious_labels(listings: pd.DataFrame, model: Model = ngrams, seed: int =
     return suspicious(out_of_fold(listings, model, seed=seed))
 
 
-def unlikely_choices(judged: Judged, below: float = VERY_UNLIKELY) -> np.ndarray:
-    """Return which listings have a category that is very unlikely, as bool [n]: less likely than `below`, while another
-    one is more likely than not.
+def choices(judged: Judged, listings: pd.DataFrame, below: float = VERY_UNLIKELY) -> pd.DataFrame:
+    """Return what sellers chose: seller_id, title, group_id, and whether it is very `unlikely`: less likely than
+    `below`, while another category is more likely than not.
+
+    `listings`: staging/stg_listings, a row for each listing as its seller has it; one has the probabilities of its
+    text in `judged`. Listings whose text, or whose every category, was not judged are left out.
     """
-    rows = np.arange(len(judged.p))
-    if len(judged.taxonomy) < 2:
-        return np.zeros(len(rows), bool)
-    return (judged.p[rows, judged.given] < below) & (judged.p[rows, judged.best_other] > 0.5)
+    listings = listings.reset_index(drop=True)
+    place = {group: at for at, group in enumerate(judged.listings["group_id"])}
+    groups = group_ids(listings["title"], listings["description"], listings["listing_id"])
+    truths = judged.taxonomy.truths(listings["categories"])
+    known = [(one, place[group]) for one, group in enumerate(groups) if truths[one] and group in place]
+    kept, at = [one for one, _ in known], [text for _, text in known]
+    own = np.array([judged.p[text, truths[one]].max() for one, text in known], np.float32)
+    unlikely = (own < below) & (judged.p.max(axis=1, initial=0.0)[at] > 0.5)
+    told = {"seller_id": listings["seller_id"], "title": listings["title"], "group_id": groups}
+    return pd.DataFrame(told).iloc[kept].reset_index(drop=True).assign(unlikely=unlikely)
 
 
-def unlikely_sellers(
-    seller_ids: pd.Series, unlikely: np.ndarray, titles: pd.Series, significance: float = SIGNIFICANCE
-) -> pd.DataFrame:
+def unlikely_sellers(chosen: pd.DataFrame, significance: float = SIGNIFICANCE) -> pd.DataFrame:
     """Return the sellers who choose unlikely categories more often than chance explains: `SELLER_COLUMNS`, the worst
-    first.
+    first. `chosen`: of `choices`.
 
     An exact binomial test of each seller against the rate of all others (so that one large seller does not excuse
     itself), with Bonferroni's correction for the number of sellers: among honest sellers, a list with anybody on it is
-    as rare as `significance` says. Listings without a seller count among the others.
+    as rare as `significance` says, if their mistakes are independent. Reposts are choices as well, but repeat a mistake
+    with the text: `texts` says how many different ones the unlikely choices are. Listings without a seller count among
+    the others.
     """
     from scipy.stats import binomtest
 
-    frame = pd.DataFrame({"seller_id": seller_ids.to_numpy(), "unlikely": unlikely, "title": titles.to_numpy()})
-    sellers = frame.dropna(subset=["seller_id"]).groupby("seller_id")["unlikely"].agg(["size", "sum"])
-    rows = []
+    sellers = chosen.dropna(subset=["seller_id"]).groupby("seller_id")["unlikely"].agg(["size", "sum"])
+    all_wrong, rows = chosen["unlikely"].sum(), []
     for seller, (n, wrong) in sellers.iterrows():
-        others, wrong_others = len(frame) - n, unlikely.sum() - wrong
+        others, wrong_others = len(chosen) - n, all_wrong - wrong
         expected = (wrong_others + 1) / (others + 2)
         p_value = min(1.0, binomtest(int(wrong), int(n), float(expected), "greater").pvalue * len(sellers))
         if p_value < significance:
-            own = frame[(frame["seller_id"] == seller) & frame["unlikely"]]
-            rows.append((seller, n, wrong, wrong / n, expected, p_value, own["title"].head(5).tolist()))
+            own = chosen[(chosen["seller_id"] == seller) & chosen["unlikely"]].drop_duplicates("group_id")
+            examples = own["title"].dropna().head(5).tolist()
+            rows.append((seller, n, wrong, len(own), wrong / n, expected, p_value, examples))
     found = pd.DataFrame(rows, columns=pd.Index(SELLER_COLUMNS))
     return found.sort_values(["p_value", "seller_id"], kind="stable").reset_index(drop=True)
 
 
 def review(
-    listings: pd.DataFrame, model: Model = ngrams, seed: int = 0
+    listings: pd.DataFrame, staged: pd.DataFrame, model: Model = ngrams, seed: int = 0
 ) -> tuple[pd.DataFrame, pd.DataFrame, Mapping[str, float]]:
-    """Return suspicious labels, sellers who choose unlikely categories, and how many of what was judged they are."""
+    """Return suspicious labels, sellers who choose unlikely categories, and how many of what was judged they are.
+
+    `listings`: see `out_of_fold`. `staged`: what sellers chose, see `choices`.
+    """
     judged = out_of_fold(listings, model, seed=seed)
-    labels = suspicious(judged)
-    about = judged.listings
-    sellers = unlikely_sellers(about["seller_id"], unlikely_choices(judged), about["title"])
-    n = len(about)
+    labels, chosen = suspicious(judged), choices(judged, staged)
+    sellers = unlikely_sellers(chosen)
+    n = len(judged.listings)
     numbers = {
         "judged": float(n),
         "left_out": float(judged.left_out),
         "suspicious": float(len(labels)),
         "suspicious_share": len(labels) / n if n else 0.0,
         "agreement": float((judged.given == judged.p.argmax(axis=1)).mean()) if n else 0.0,
-        "sellers": float(about["seller_id"].nunique()),
+        "choices": float(len(chosen)),
+        "unlikely_choices": float(chosen["unlikely"].sum()),
+        "sellers": float(chosen["seller_id"].nunique()),
         "unlikely_sellers": float(len(sellers)),
     }
     return labels, sellers, numbers

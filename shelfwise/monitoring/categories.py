@@ -5,6 +5,13 @@ prediction the latest counts. People are mostly asked about lines that the champ
 answers (`raw_top1`) is below the accuracy over all lines: `top1` is the post-stratified estimate, in which each
 decision's answers (assign, suggest, ask) stand for its lines, answered or not (Cochran 1977, section 5A.9). Of what was
 assigned without a person, only audited lines tell how often it is right: others are reported because they are wrong.
+
+What was accepted is known by case (text and picture, text alone, picture alone), and uploads mostly bring text alone:
+live accuracy is compared with the mean over the cases of the champion's lines, weighted by how many lines each has.
+Lines of a case of which nothing was accepted are left out of the comparison, and their answers with them.
+
+Categories are compared as training counts them: merged by the table that people edit.
+
 Intervals: Wilson (1927) for shares; the normal approximation with the strata's Wilson-centred variances for the
 estimate.
 """
@@ -13,15 +20,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from shelfwise.classification.judge import CASE_MEASURES, case_metric
 from shelfwise.classification.taxonomy import split_categories
 from shelfwise.monitoring.live import wilson
 
 ASSIGN, SUGGEST, ASK = DECISIONS = ("assign", "suggest", "ask")
+TEXT = "text"  # the evidence of lines from before it was said
 LEAST = 10  # answers to a decision's lines before they stand for the others
 WEIGHTY = 0.05  # a decision with fewer of the lines can be left out
 FEWEST = 50  # answers before anybody is told that accuracy fell
@@ -43,30 +52,36 @@ COLUMNS = [
 @dataclass(frozen=True)
 class CategoryQuality:
     """What came back. `answers`: one row per answered prediction; `table`: `COLUMNS`, one row per group of each of
-    `LEVELS`; `own`: numbers of the champion alone; `lacking`: decisions of weight with too few answers to them, without
-    which nothing can be said of all lines; `without`: answers that name no prediction.
+    `LEVELS`; of the champion alone `own` (numbers), `own_answers` and `own_lines` (of `predicted_lines`); `without`:
+    answers that name no prediction.
     """
 
     answers: pd.DataFrame
     table: pd.DataFrame
-    own: Mapping[str, float] = field(default_factory=dict)
-    lacking: tuple[str, ...] = ()
+    own: Mapping[str, float]
+    own_answers: pd.DataFrame
+    own_lines: pd.DataFrame
     without: int = 0
 
 
 def category_quality(
-    feedback: pd.DataFrame, uploads: Mapping[str, pd.DataFrame] | None, champion: str | None
+    feedback: pd.DataFrame,
+    uploads: Mapping[str, pd.DataFrame] | None,
+    champion: str | None,
+    categories: pd.DataFrame | None = None,
 ) -> CategoryQuality:
     """Join answers with what was predicted. `feedback`: raw/category_feedback. `uploads`: uploads/upload_categories by
-    partition; `champion`: label of the category champion.
+    partition; `champion`: label of the category champion. `categories`: staging/stg_categories (category, counts_as),
+    None: not made yet.
     """
-    lines = predicted_lines(uploads)
+    lines, counts_as = predicted_lines(uploads), _counts_as(categories)
     known = feedback[feedback["prediction_id"].notna()]
     known = known.sort_values(["answered_at", "answer_id"]).drop_duplicates("prediction_id", keep="last")
     answers = known.assign(
-        rank=[_rank(*pair) for pair in zip(known["category"], known["categories_shown"], strict=True)],
+        rank=[_rank(*pair, counts_as) for pair in zip(known["category"], known["categories_shown"], strict=True)],
         week=known["answered_at"].dt.tz_localize(None).dt.to_period("W").dt.start_time.dt.date.astype(str),
         audited=known["prediction_id"].isin(lines.loc[lines["audited"], "prediction_id"]),
+        evidence=known["prediction_id"].map(lines.set_index("prediction_id")["evidence"]).fillna(TEXT),
     ).reset_index(drop=True)
     rows = []
     for level, columns in LEVELS.items():
@@ -76,18 +91,22 @@ def category_quality(
             rows.append({"level": level, **where, **_measured(part, _lines_of(lines, where))})
     table = pd.DataFrame(rows, columns=COLUMNS)
     own, ours = answers[answers["champion_version"] == champion], lines[lines["champion_version"] == champion]
-    measured = _measured(own, ours)
-    return CategoryQuality(answers, table, measured, _lacking(own, ours), int(feedback["prediction_id"].isna().sum()))
+    return CategoryQuality(answers, table, _measured(own, ours), own, ours, int(feedback["prediction_id"].isna().sum()))
 
 
 def predicted_lines(uploads: Mapping[str, pd.DataFrame] | None) -> pd.DataFrame:
-    """Return the best category of each line of all uploads."""
+    """Return the best category of each line of all uploads, and what it comes from (`evidence`)."""
     columns = ["vendor_id", "file", "line_id", "title", "category", "probability", "decision", "audited",
                "contradiction", "champion_version", "prediction_id"]  # fmt: skip
-    parts = [frame.loc[frame["rank"] == 1, columns] for frame in (uploads or {}).values() if len(frame)]
+    parts = [_best_lines(frame, columns) for frame in (uploads or {}).values() if len(frame)]
     if not parts:
-        return pd.DataFrame(columns=columns).astype({"audited": bool, "contradiction": bool})
+        return pd.DataFrame(columns=[*columns, "evidence"]).astype({"audited": bool, "contradiction": bool})
     return pd.concat(parts, ignore_index=True)
+
+
+def _best_lines(frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    best = frame[frame["rank"] == 1]
+    return best[columns].assign(evidence=best["evidence"].fillna(TEXT) if "evidence" in best else TEXT)
 
 
 def contradicting_vendors(uploads: Mapping[str, pd.DataFrame] | None) -> pd.DataFrame:
@@ -100,26 +119,69 @@ def contradicting_vendors(uploads: Mapping[str, pd.DataFrame] | None) -> pd.Data
     return found.sort_values(["contradictions", "vendor_id"], ascending=[False, True]).reset_index(drop=True)
 
 
+def accepted_by_case(accepted: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """Return what a champion's registered metrics say of each case: case -> measure -> value.
+
+    One that was registered before accuracy was measured by case says of text alone what its text classifier reached.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for case in ("both", TEXT, "image"):
+        names = {name: case_metric(case, name) for name in CASE_MEASURES}
+        if known := {name: accepted[metric] for name, metric in names.items() if metric in accepted}:
+            found[case] = known
+    if found:
+        return found
+    alone = {name: accepted[f"text_{name}"] for name in ("top1", "top5") if f"text_{name}" in accepted}
+    return {TEXT: alone} if alone else {}
+
+
+def promised(lines: pd.DataFrame, accepted: Mapping[str, float]) -> dict[str, float]:
+    """Return what was accepted of lines like these (of `predicted_lines`): the mean over their cases, weighted by how
+    many have each; of `assigned_precision` by how many were assigned. A measure that no case of theirs has is left out.
+    """
+    cases, out = accepted_by_case(accepted), {}
+    for name in CASE_MEASURES:
+        rows = lines[lines["decision"] == ASSIGN] if name == "assigned_precision" else lines
+        counts = rows["evidence"].value_counts()
+        known = [case for case in counts.index if name in cases.get(case, {})]
+        if known:
+            out[name] = float(np.average([cases[case][name] for case in known], weights=counts[known]))
+    return out
+
+
 def fallen(quality: CategoryQuality, accepted: Mapping[str, float], drop: float) -> tuple[bool, str]:
-    """Return whether accuracy over all lines is, with 97.5 % confidence, more than `drop` below what was accepted."""
-    said, promised = quality.own, accepted.get("top1")
-    if promised is None:
-        return False, "there is no category champion with a measured accuracy to compare with"
-    if said["answers"] < FEWEST or quality.lacking:
-        few = f"; too few to lines of: {', '.join(quality.lacking)}" if quality.lacking else ""
-        return False, f"{said['answers']:.0f} answers to the champion's categories, {FEWEST} are needed{few}"
+    """Return whether accuracy over the lines of which it is known what was accepted is, with 97.5 % confidence, more
+    than `drop` below that, and a sentence. `accepted`: the champion's registered metrics.
+    """
+    cases = [case for case, known in accepted_by_case(accepted).items() if "top1" in known]
+    if not cases:
+        return False, "there is no category champion with an accuracy to compare with, measured by what a listing has"
+    answers, lines = (rows[rows["evidence"].isin(cases)] for rows in (quality.own_answers, quality.own_lines))
+    said, promise, lacking = _measured(answers, lines), promised(lines, accepted), _lacking(answers, lines)
+    left = quality.own_lines.loc[~quality.own_lines["evidence"].isin(cases), "evidence"]
+    without = f"; {len(left):,} lines ({', '.join(sorted(set(left)))}) are left out: nothing was accepted of such lines"
+    beside = without if len(left) else ""
+    if said["answers"] < FEWEST or lacking or "top1" not in promise:
+        few = f"; too few to lines of: {', '.join(lacking)}" if lacking else ""
+        return False, f"{said['answers']:.0f} answers to the champion's categories, {FEWEST} are needed{few}{beside}"
     told = (
         f"top-1 over all lines is {said['top1']:.1%} ({said['top1_low']:.1%} to {said['top1_high']:.1%}) by "
-        f"{said['answers']:.0f} answers, {promised:.1%} was accepted"
+        f"{said['answers']:.0f} answers, {promise['top1']:.1%} was accepted of lines with as much to go by{beside}"
     )
-    return bool(said["top1_high"] < promised - drop), told
+    return bool(said["top1_high"] < promise["top1"] - drop), told
 
 
-def _rank(category: object, shown: object) -> int:
+def _counts_as(categories: pd.DataFrame | None) -> Mapping[str, str]:
+    if categories is None or categories.empty:
+        return {}
+    return categories.drop_duplicates("category").set_index("category")["counts_as"].to_dict()
+
+
+def _rank(category: object, shown: object, counts_as: Mapping[str, str]) -> int:
     """The place of the right category among those shown, 0 where it is none of them."""
-    right = split_categories(category) if isinstance(category, str) else []
+    right = {counts_as.get(name, name) for name in split_categories(category)} if isinstance(category, str) else set()
     names = list(shown) if isinstance(shown, list | tuple | np.ndarray) else []
-    return next((place for place, name in enumerate(names, start=1) if name in right), 0)
+    return next((place for place, name in enumerate(names, start=1) if counts_as.get(name, name) in right), 0)
 
 
 def _lines_of(lines: pd.DataFrame, where: Mapping[str, str]) -> pd.DataFrame:

@@ -7,8 +7,9 @@ from __future__ import annotations
 import functools
 import json
 import operator
+import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +17,37 @@ import dagster as dg
 import pandas as pd
 import pytest
 
-from assets import categories, category_models, category_monitoring, classification
+from assets import catalog, categories, category_models, category_monitoring, classification
 from assets.uploads import upload_files
+from assets.warehouse import warehouse
 from resources.classification import ClassificationConfig
+from resources.dbt import dbt_resource
 from resources.lake import Lake, ReferenceIO, TableIO
 from resources.monitoring import MonitoringConfig
 from resources.registry import CATEGORY_ENSEMBLE, IMAGE_CLASSIFIER, TEXT_CLASSIFIER, ModelRegistry
 from resources.source import DataDirectory
 from resources.trainer import InProcessTrainer
 from shelfwise.classification import held_out
+from shelfwise.classification.bulk import PICTURE_ALONE
+from shelfwise.classification.listings import with_parts
+from shelfwise.classification.splits import group_ids
+from shelfwise.contract import ListingError
+from shelfwise.contract.tables import empty_frame
+from shelfwise.feedback import read_feedback
+from shelfwise.feedback.categories import category_frame
 from shelfwise.registry import PREVIOUS, Registry
-from tests.assets.classification_samples import draw_all, listings
+from tests.assets.classification_samples import CATEGORIES, draw, draw_all, listings
 
-OUTSIDE = [dg.AssetSpec(["marts", "labelled_listings"]), dg.AssetSpec(["raw", "data_directory"])]
+OUTSIDE = [
+    dg.AssetSpec(list(key))
+    for key in (("marts", "labelled_listings"), ("staging", "stg_listings"), ("raw", "data_directory"))
+]
 MADE = (
-    "listing_pictures", "listing_parts", "suspicious_labels", "text_classifier", "image_classifier", "text_evaluation",
-    "image_evaluation", "text_champion", "image_champion", "category_ensemble", "ensemble_evaluation",
-    "category_champion",
+    "listing_pictures", "listing_parts", "suspicious_listings", "text_classifier", "image_classifier",
+    "text_evaluation", "image_evaluation", "text_champion", "image_champion", "category_ensemble",
+    "ensemble_evaluation", "category_champion",
 )  # fmt: skip
-MODELS = tuple(name for name in MADE if name != "suspicious_labels")
+MODELS = tuple(name for name in MADE if name != "suspicious_listings")
 GATES = [category_models.better_text, category_models.better_image, category_models.better_together]
 ASSETS: dict[str, Any] = {name: getattr(classification, name, None) or getattr(category_models, name) for name in MADE}
 GRAPH: list[Any] = [*OUTSIDE, *ASSETS.values(), *GATES]
@@ -59,8 +72,9 @@ class World:
     data: Path
     lake: Path
 
-    def label(self, frame: pd.DataFrame) -> None:
+    def label(self, frame: pd.DataFrame, staged: pd.DataFrame | None = None) -> None:
         self.write("marts/labelled_listings", frame)
+        self.write("staging/stg_listings", frame if staged is None else staged)
 
     def write(self, name: str, frame: pd.DataFrame) -> None:
         path = self.lake / "tables" / f"{name}.parquet"
@@ -109,7 +123,7 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, dict[str
     world.label(frame)
     result = run(world)
     assert result.success, [str(e.event_specific_data) for e in result.all_events if e.is_failure]
-    return world, {name: metadata_of(result, name) for name in MADE} | {
+    return world, {name: metadata_of(result, name) for name in MODELS} | {
         "checks": {name: check.passed for name, check in checks_of(result).items()}
     }
 
@@ -135,6 +149,12 @@ def test_everything_is_made_measured_and_promoted(made_once: tuple[World, dict[s
     assert text["top1"] > max(0.75, text["majority_top1"])
     assert image["top1"] > max(0.2, image["majority_top1"])
     assert both["top1"] >= max(both["text_top1"], both["image_top1"]) - 0.005
+    assert both["case_text_top1"] == both["text_top1"], "pictures hidden from all of them"
+    assert both["case_image_top1"] == image["top1"], "texts hidden from those with a picture"
+    assert both["case_both_top1"] > both["case_image_top1"]
+    accepted = world.registry.champion(CATEGORY_ENSEMBLE).metrics
+    for name in ("case_both_top5", "case_text_top5", "case_image_top5", "case_text_assigned_precision"):
+        assert accepted[name] == both[name] > 0.5, name
     for name in ("accuracy", "confusion", "calibration", "precision_coverage"):
         for one in (text, image, both):
             assert "data:image/png;base64," in one[name], name
@@ -234,6 +254,58 @@ def test_without_listings_enough_everything_says_so_and_nothing_fails(tmp_path: 
     assert not (world.lake / "registry").exists()
 
 
+def test_titles_may_be_missing_all_the_way_from_the_file_to_the_champion(tmp_path: Path) -> None:
+    world = World(tmp_path / "data", tmp_path / "lake")
+    frame = listings(480)
+    kind = frame.index % 10
+    frame.loc[kind == 2, "description"] = [
+        f"a very good {CATEGORIES[path][0][0]} {number}" for number, path in frame.loc[kind == 2, "category"].items()
+    ]
+    frame.loc[kind == 2, "title"] = None
+    frame.loc[(kind == 4) | (kind == 5), ["title", "description"]] = None
+    draw_all(world.data, frame)
+    columns = ["listing_id", "title", "description", "category", "seller_id"]
+    frame[columns].to_csv(world.data / "listings.csv", index=False)
+    told = staged(world)
+    assert (told["without_title"], told["without_words_or_picture"]) == (144, 12), "every eighth has no picture"
+    labelled = pd.read_parquet(world.lake / "tables/marts/labelled_listings.parquet")
+    assert len(labelled) == 480 - 12
+    result = run(world, text_floor=0.3)
+    assert result.success, [str(e.event_specific_data) for e in result.all_events if e.is_failure]
+    assert metadata_of(result, "text_classifier")["listings"] == 480 - 96
+    assert metadata_of(result, "image_classifier")["listings"] == 480 - 60 - 2, "two pictures are broken"
+    judged = {kind: world.value(f"{kind}_evaluation")["about"] for kind in ("text", "image", "ensemble")}
+    parts = with_parts(labelled, pd.read_parquet(world.lake / "tables/classification/listing_parts.parquet"))
+    test = parts[parts["split"] == "test"]
+    assert judged["ensemble"]["lines"] == len(test)
+    assert judged["text"]["lines"] == (test["text"] != "").sum() < len(test)
+    assert judged["text"]["nothing_said"] == judged["image"]["nothing_said"] == 0
+    for kind in ("text", "image", "ensemble"):
+        told = metadata_of(result, f"{kind}_evaluation")
+        assert ("| title | without |" in told["slices"]) == ("| title | with |" in told["slices"])
+        assert not re.search(r"\| (nan|None) \|", told["examples"], re.IGNORECASE), "a missing title is blank"
+    assert "| title | without |" in told["slices"]
+    doubted = pd.read_parquet(world.lake / "tables/classification/suspicious_labels.parquet")
+    assert not doubted["listing_id"].isin(labelled.loc[labelled["text"] == "", "listing_id"]).any()
+    check, _, _ = drift_of(world, listings(120, seed=9)["title"].tolist())
+    assert check.passed, check.description
+
+
+def staged(world: World) -> dict[str, Any]:
+    """Read the listings of the data directory and stage them; return what was told of them."""
+    for name in ("products", "mappings"):
+        world.write(f"raw/{name}", empty_frame(name))
+    world.write("raw/feedback", read_feedback(world.lake / "nobody"))
+    world.write("raw/category_feedback", category_frame([]))
+    names = ("data_directory", "products", "mappings", "feedback", "category_feedback")
+    graph = [*(dg.AssetSpec(["raw", name]) for name in names), catalog.listings, warehouse]
+    resources = {
+        "io_manager": TableIO(root=str(world.lake)), "lake": Lake(root=str(world.lake)), "dbt": dbt_resource(),
+        "source": DataDirectory(url=str(world.data)),
+    }  # fmt: skip
+    return metadata_of(dg.materialize(graph, resources=resources), "listings")
+
+
 def test_each_modality_is_promoted_by_itself(tmp_path: Path) -> None:
     """The text gate refuses: pictures are promoted all the same, and the ensemble is made of them when asked again."""
     world = World(tmp_path / "data", tmp_path / "lake")
@@ -253,6 +325,34 @@ def test_each_modality_is_promoted_by_itself(tmp_path: Path) -> None:
     again = run(world, "category_ensemble", "ensemble_evaluation", "category_champion")
     assert again.success
     assert metadata_of(again, "category_ensemble")["combined_by"] == "image"
+    wine = frame.index[frame["category"] == "Drinks > Wine"][0]
+    lines = lines_of(("merlot", f"{frame['listing_id'][wine]}.jpg"), ("riesling", None), ("???", "gone.jpg"))
+    best, told = upload(world, lines=lines)
+    best = best[best["rank"] == 1]
+    assert best["evidence"].tolist() == ["image", "none", "none"]
+    assert best["decision"].tolist()[1:] == ["ask", "ask"], "whatever occurs most often"
+    assert best["explanation"].tolist() == [PICTURE_ALONE, "", ""]
+    assert (told["lines_with_picture"], told["unreadable_pictures"]) == (1, 1)
+    upload(world, lines=lines_of(("merlot", None)))
+    for path in (world.data / "images").iterdir():
+        path.write_bytes(b"no picture any more")
+    blind = run(world, "listing_pictures", "category_ensemble")
+    assert blind.success
+    assert "none has a picture" in metadata_of(blind, "category_ensemble")["skipped"]
+
+
+def test_an_image_champion_that_nothing_can_be_shown_is_left_out(trained: World, tmp_path: Path) -> None:
+    world = replace(trained, data=tmp_path / "data")
+    draw_all(world.data, listings())
+    for path in (world.data / "images").iterdir():
+        path.write_bytes(b"no picture any more")
+    result = run(world, "listing_pictures", "category_ensemble")
+    assert result.success
+    assert metadata_of(result, "category_ensemble")["why"] == "only text is there: nothing is combined"
+    value = world.value("category_ensemble")
+    assert value["modalities"] == ["text"]
+    assert "image_version" not in value["lineage"]
+    assert not (Path(value["location"]) / "image").exists()
 
 
 def test_another_candidate_is_compared_listing_by_listing_and_a_worse_one_refused(trained: World) -> None:
@@ -291,7 +391,7 @@ def test_wrong_labels_are_listed_and_none_is_dropped(tmp_path: Path) -> None:
     frame.loc[wrong, "category"] = "Drinks > Wine"
     frame.loc[wrong, "categories"] = pd.Series([["Drinks > Wine"]] * len(wrong), index=wrong)
     world.label(frame)
-    result = run(world, "listing_pictures", "listing_parts", "suspicious_labels", "text_classifier")
+    result = run(world, "listing_pictures", "listing_parts", "suspicious_listings", "text_classifier")
     check = checks_of(result)["plausible_categories"]
     assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
     found = pd.read_parquet(world.lake / "tables/classification/suspicious_labels.parquet")
@@ -301,20 +401,53 @@ def test_wrong_labels_are_listed_and_none_is_dropped(tmp_path: Path) -> None:
     assert metadata_of(result, "text_classifier")["listings"] == 400, "they are trained on until somebody decides"
 
 
+def test_sellers_are_judged_by_what_they_chose_and_not_by_what_was_corrected_since(tmp_path: Path) -> None:
+    world = World(tmp_path / "data", tmp_path / "lake")
+    frame = listings(400)
+    frame["group_id"] = group_ids(frame["title"], frame["description"], frame["listing_id"])
+    own = frame.index[frame["category"] == "Pets"][:12]
+    chosen = frame.copy()
+    chosen.loc[own, "seller_id"] = "fraud"
+    chosen.loc[own, "categories"] = pd.Series([["Drinks > Wine"]] * len(own), index=own)
+    world.label(frame, chosen)
+    result = run(world, "suspicious_listings")
+    checks = checks_of(result)
+    assert checks["plausible_categories"].passed, "all were corrected"
+    check = checks["plausible_sellers"]
+    assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert check.asset_key == dg.AssetKey(["classification", "suspicious_sellers"])
+    found = pd.read_parquet(world.lake / "tables/classification/suspicious_sellers.parquet")
+    assert found["seller_id"].tolist() == ["fraud"]
+    told = metadata_of(result, "suspicious_sellers")
+    assert (told["sellers"], told["unlikely_sellers"], told["dagster/row_count"]) == (5, 1, 1)
+
+
 # --- Uploads ------------------------------------------------------------------------------------------------------
 
 
-def upload(world: World, matches: pd.DataFrame | None = None) -> tuple[pd.DataFrame, dict[str, Any]]:
-    lines = pd.DataFrame(
-        {
-            "line_id": ["a", "b", "c"],
-            "row": [2, 3, 4],
-            "vendor_id": "acme",
-            "file": "lines.csv",
-            "title": ["premium merlot 500ml", "classic lamp new", "zzz"],
-            "description": ["a very good riesling", None, None],
-        }
-    )
+LINES = pd.DataFrame(
+    {
+        "line_id": ["a", "b", "c"],
+        "row": [2, 3, 4],
+        "vendor_id": "acme",
+        "file": "lines.csv",
+        "title": ["premium merlot 500ml", "classic lamp new", "zzz"],
+        "description": ["a very good riesling", None, None],
+    }
+)
+
+
+def lines_of(*named: tuple[str, str | None]) -> pd.DataFrame:
+    """Lines with these titles and pictures."""
+    lines = pd.DataFrame(named, columns=["title", "image"]).astype("str")
+    lines = lines.assign(row=range(2, len(lines) + 2), vendor_id="acme", file="lines.csv", description=None)
+    return lines.assign(line_id=lines["row"].astype("str"))
+
+
+def upload(
+    world: World, matches: pd.DataFrame | None = None, lines: pd.DataFrame = LINES
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Classify an upload; `LINES` are as they were read before uploads could name pictures."""
     for name, frame in (("upload_lines", lines), ("upload_matches", matches)):
         if frame is not None:
             world.write(f"uploads/{name}/{UPLOAD}", frame)
@@ -324,7 +457,8 @@ def upload(world: World, matches: pd.DataFrame | None = None) -> tuple[pd.DataFr
     root = str(world.lake)
     resources = {
         "io_manager": TableIO(root=root), "lake": Lake(root=root), "registry": ModelRegistry(root=root),
-        "monitoring": MonitoringConfig(audit_share=1.0),
+        "monitoring": MonitoringConfig(audit_share=1.0), "source": DataDirectory(url=str(world.data)),
+        "classification": ClassificationConfig(**SMALL),
     }  # fmt: skip
     with dg.DagsterInstance.ephemeral() as instance:
         instance.add_dynamic_partitions("upload_files", [UPLOAD])
@@ -368,6 +502,53 @@ def test_an_upload_gets_five_categories_a_decision_and_the_words_that_spoke_for_
     assert best["audited"].to_dict() == {"a": True, "b": True, "c": False}, "of what is assigned, as the share says"
     assert not found["contradiction"].any()
     assert found.groupby("line_id")["prediction_id"].nunique().eq(1).all()
+
+
+@pytest.fixture
+def pictured(trained: World, tmp_path: Path) -> World:
+    """With pictures that a vendor sent."""
+    images = tmp_path / "data" / "images" / "acme"
+    images.mkdir(parents=True)
+    (images / "wine.jpg").write_bytes(draw("Drinks > Wine", 1))
+    (images / "broken.jpg").write_bytes(b"not a picture at all")
+    return replace(trained, data=tmp_path / "data")
+
+
+def test_an_upload_is_classified_by_the_pictures_it_names_and_one_that_cannot_be_read_costs_nothing(
+    pictured: World,
+) -> None:
+    named = ["acme/wine.jpg", "images/acme/wine.jpg", "acme/broken.jpg", "gone.jpg", "https://shop.example/1.jpg", None]
+    titles = ["classic large 7", "???", *["premium merlot 500ml"] * 4]
+    found, told = upload(pictured, lines=lines_of(*zip(titles, named, strict=True)))
+    best = found[found["rank"] == 1].reset_index(drop=True)
+    assert best["evidence"].tolist() == ["both", "image", "text", "text", "text", "text"]
+    assert best["category"][1] == "Drinks > Wine", "its title says nothing"
+    assert best["explanation"][1] == PICTURE_ALONE
+    assert best["probability"][2:].nunique() == 1, "as without any picture"
+    assert "'merlot' +" in best["explanation"][2]
+    assert (told["lines_with_picture"], told["unreadable_pictures"]) == (2, 3)
+    rows = [line.split(" | ") for line in told["picture_problems"].splitlines()[2:]]
+    assert [row[0] for row in rows] == ["| 4", "| 5", "| 6"], "as a spreadsheet counts the vendor's file"
+    for reason, row in zip(("not a picture", "there is no file images/gone.jpg", "a URL"), rows, strict=True):
+        assert reason in row[-1]
+
+
+def test_a_store_of_pictures_that_fails_fails_the_upload_and_one_that_nobody_looks_at_is_not_asked(
+    pictured: World, tmp_path: Path
+) -> None:
+    shutil.rmtree(pictured.data / "images")
+    (pictured.data / "images").write_text("no folder")
+    lines = lines_of(("premium merlot 500ml", "acme/wine.jpg"))
+    with pytest.raises(ListingError, match="cannot list"):
+        upload(pictured, lines=lines)
+    registry = pictured.registry
+    champion = registry.champion(CATEGORY_ENSEMBLE)
+    reads = tmp_path / "reads"
+    shutil.copytree(champion.artifact, reads, ignore=shutil.ignore_patterns("image"))
+    registry.promote(registry.register(CATEGORY_ENSEMBLE, str(reads), "reads000", champion.metrics, {}))
+    found, told = upload(pictured, lines=lines)
+    assert set(found["evidence"]) == {"text"}
+    assert (told["lines_with_picture"], told["unreadable_pictures"]) == (0, 0)
 
 
 def test_a_match_under_another_category_is_flagged_where_both_are_sure(shelved: World) -> None:
@@ -425,8 +606,24 @@ def test_lines_that_a_person_has_to_decide_are_collected_and_exported_until_they
 # --- What the champion makes of uploads, beside what it makes of listings it was not trained on --------------------
 
 
-def drift_of(world: World, titles: list[str]) -> tuple[dg.AssetCheckEvaluation, dict[str, Any]]:
-    """Classify an upload with these titles, and compare it with the reference."""
+@pytest.fixture
+def watched(trained: World) -> World:
+    """With no reference yet."""
+    shared = (trained.lake / "artifacts").resolve()
+    (trained.lake / "artifacts").unlink()
+    (trained.lake / "artifacts").mkdir()
+    for kind in shared.iterdir():
+        if kind.name != category_monitoring.REFERENCE:
+            (trained.lake / "artifacts" / kind.name).symlink_to(kind)
+    return trained
+
+
+def drift_of(
+    world: World, titles: list[str], evidence: str = "text"
+) -> tuple[dg.AssetCheckEvaluation, dict[str, Any], dict[str, Any]]:
+    """Classify an upload with these titles, and compare it with the reference. Returns the check, and what was told of
+    the upload and of the reference.
+    """
     from shelfwise.classification.bulk import classify_lines
     from shelfwise.classification.model import CategoryModel
 
@@ -434,7 +631,7 @@ def drift_of(world: World, titles: list[str]) -> tuple[dg.AssetCheckEvaluation, 
     lines = pd.DataFrame({"title": titles, "row": range(2, len(titles) + 2)})
     lines = lines.assign(line_id=lines["row"].astype(str), vendor_id="acme", file="lines.csv", description=None)
     found = classify_lines(CategoryModel.load(champion.artifact), lines, None, None, champion.label)
-    world.write(f"uploads/upload_categories/{UPLOAD}", found)
+    world.write(f"uploads/upload_categories/{UPLOAD}", found.assign(evidence=evidence))
     root = str(world.lake)
     resources = {
         "io_manager": TableIO(root=root), "reference_io": ReferenceIO(root=root), "lake": Lake(root=root),
@@ -452,23 +649,64 @@ def drift_of(world: World, titles: list[str]) -> tuple[dg.AssetCheckEvaluation, 
         made = dg.materialize(
             graph, selection=[category_monitoring.category_reference], instance=instance, resources=resources
         )
-        assert metadata_of(made, "category_reference")["vendors"] == 4
         result = dg.materialize(
             graph, selection=[category_monitoring.category_drift], partition_key=UPLOAD, instance=instance,
             resources=resources,
         )  # fmt: skip
     (check,) = result.get_asset_check_evaluations()
-    return check, metadata_of(result, "category_drift")
+    return check, metadata_of(result, "category_drift"), metadata_of(made, "category_reference")
 
 
-def test_an_upload_like_the_listings_is_steady_and_one_of_unknown_things_warns(trained: World) -> None:
-    usual = listings(120, seed=9)["title"].tolist()
-    check, told = drift_of(trained, usual)
+def of_sellers(world: World, sellers: int) -> None:
+    """Say of the labelled listings that so many sellers have them; 0: that nobody knows who."""
+    frame = listings()
+    world.label(frame.assign(seller_id=[f"s{n % sellers}" if sellers else None for n in range(len(frame))]))
+
+
+STRANGE = [f"zork{number} blip{number} frob{number}" for number in range(120)]
+
+
+def test_an_upload_like_the_listings_is_steady_and_one_of_unknown_things_warns(watched: World) -> None:
+    of_sellers(watched, 3)
+    check, told, made = drift_of(watched, listings(120, seed=9)["title"].tolist())
+    assert made["vendors"] == 3
     assert check.passed, check.description
-    assert told["level"] == "ok"
-    strange = [f"zork{number} blip{number} frob{number}" for number in range(120)]
-    check, told = drift_of(trained, strange)
+    assert (told["level"], told["compared_by_seller"], told["described_share"]) == ("ok", True, 0.0)
+    assert "how sellers differ" not in check.description
+    check, told, _ = drift_of(watched, STRANGE)
     assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
-    assert "assigned" in check.description, "in the words of categories"
+    assert "probability" in check.description, "in the words of categories"
     assert "data:image/png;base64," in told["change"]
-    assert not (trained.lake / "category_signals").exists(), "labels teach categories, another training does not"
+    assert not (watched.lake / "category_signals").exists(), "labels teach categories, another training does not"
+
+
+@pytest.mark.parametrize("sellers", [0, 2])
+def test_where_nobody_knows_how_sellers_differ_only_large_changes_are_told_and_it_is_said(
+    watched: World, sellers: int
+) -> None:
+    of_sellers(watched, sellers)
+    check, told, made = drift_of(watched, listings(120, seed=9)["title"].tolist())
+    assert (made["vendors"], told["compared_by_seller"]) == (3, False)
+    assert check.passed, check.description
+    assert check.description.endswith("how sellers differ is not known, so only large changes are told")
+    check, _, _ = drift_of(watched, STRANGE)
+    assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
+
+
+def test_lines_with_more_than_text_are_not_compared_with_a_reference_of_text(watched: World) -> None:
+    check, told, _ = drift_of(watched, STRANGE, evidence="both")
+    assert check.passed
+    assert check.description == "not watched: no line has text alone, as all that it is compared with has"
+    assert told["lines_left_out"] == 120
+
+
+def test_without_held_out_listings_enough_it_is_said_that_nothing_is_watched(watched: World) -> None:
+    parts = pd.read_parquet(watched.lake / "tables/classification/listing_parts.parquet")
+    few = parts.drop(parts.index[parts["split"] == "test"][59:])
+    watched.write("classification/listing_parts", few)
+    check, told, made = drift_of(watched, STRANGE)
+    assert made["skipped"] == "59 texts are held out, and 60 are needed"
+    assert check.passed
+    assert check.description.startswith("not watched: champion ")
+    assert check.description.endswith("has no reference: 59 texts are held out, and 60 are needed")
+    assert told["lines_left_out"] == 0

@@ -63,6 +63,7 @@ def test_a_training_job_reaches_the_champion_and_nothing_that_belongs_to_an_uplo
 def test_the_classifiers_job_reaches_the_category_champion_and_nothing_of_the_matcher():
     keys = keys_of("train_classifiers")
     wanted = {"raw/listings", "raw/products", "marts/labelled_listings", "classification/suspicious_labels"}
+    wanted |= {"classification/suspicious_sellers", "staging/stg_listings"}
     champions = {f"classification/{name}_champion" for name in ("text", "image", "category")}
     assert wanted | champions | {"classification/text_evaluation"} <= keys
     assert not any(key.startswith(("matching/", "uploads/")) for key in keys)

@@ -42,7 +42,7 @@ TABLES = {
         ),
         "marts": ("labelled_positives", "vendor_statistics", "labelled_listings"),
         "matching": ("split_parts", "training_pairs", "product_names"),
-        "classification": ("listing_parts", "suspicious_labels"),
+        "classification": ("listing_parts", "suspicious_labels", "suspicious_sellers"),
         "uploads": ("upload_lines", "upload_matches", "upload_categories", "review_queue", "category_queue"),
         "monitoring": ("live_quality", "upload_drift", "weekly_drift", "category_quality", "category_drift"),
     }.items()
@@ -220,7 +220,7 @@ def test_artifacts_are_whole_and_none_is_pickled(finished: Finished) -> None:
     manifests = list((finished.world.lake / "artifacts").glob(f"*/*/{MANIFEST}"))
     assert {path.parent.parent.name for path in manifests} == {
         "title_encoder", "product_embeddings", "product_index", "title_matcher", "drift_reference",
-        "text_classifier", "category_ensemble",
+        "text_classifier", "category_ensemble", "category_drift_reference",
     }  # fmt: skip
     for manifest in manifests:
         for name, entry in json.loads(manifest.read_text())["files"].items():

@@ -51,7 +51,6 @@ def upload_categories(
     """
     from shelfwise.classification.bulk import as_classes, classify_lines, line_pictures, nothing
     from shelfwise.classification.model import CategoryModel
-    from shelfwise.classification.pictures import SIDE
     from shelfwise.plots import decisions_picture
 
     champion = registry.open().alias(CATEGORY_ENSEMBLE)
@@ -62,10 +61,9 @@ def upload_categories(
     with DomainClock() as clock, tempfile.TemporaryDirectory() as work:
         model, pictures = CategoryModel.load(lake.fetch(champion.artifact)), None
         if model.image is not None:
-            pictures = line_pictures(source.url, upload_lines, classification.picture_side or SIDE, Path(work))
+            pictures = line_pictures(source.url, upload_lines, classification.side(), Path(work))
         products = as_classes(lake.last_table(PRODUCTS), lake.last_table(CATEGORIES))
-        settled = matches, products, champion.label, monitoring.audit_share
-        found = classify_lines(model, upload_lines, *settled, pictures)
+        found = classify_lines(model, upload_lines, matches, products, champion.label, monitoring.audit_share, pictures)
         best = found[found["rank"] == 1]
         png = decisions_picture(best["probability"], best["decision"], "Categories of this file")
     shares = best["decision"].value_counts(normalize=True)

@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
+from assets.categories import CATEGORIES
 from assets.classification import LISTINGS
 from assets.common import CATALOG_TEAM, float_metadata, picture, table, table_metadata
 from assets.drift import champions_reference
@@ -19,7 +20,6 @@ from shelfwise.classification.listings import with_parts, with_text
 from shelfwise.monitoring import drift, signals
 from shelfwise.timing import DomainClock
 
-CATEGORIES = dg.AssetKey(["staging", "stg_categories"])
 REFERENCE, REFERENCE_KEY = "category_drift_reference", dg.AssetKey(["monitoring", "category_reference"])
 LIVE_CATEGORIES = dg.AssetCheckSpec(
     "live_categories",

@@ -56,13 +56,13 @@ def listing_pictures(
     if found.empty:
         return missing("no listing has a picture: none names one, and there is no images/<listing_id>.jpg of any")
 
-    from shelfwise.classification.pictures import SIDE, Pictures, pack
+    from shelfwise.classification.pictures import Pictures
 
-    side = classification.picture_side or SIDE
+    side = classification.side()
 
     def write(directory: Path) -> None:
         with clock:
-            pack(picture_files.read(source.url, found), side).save(directory)
+            Pictures.pack(picture_files.read(source.url, found), side, directory)
 
     pictures_id = content_id(PICTURES_VERSION, frame_id(found), side)
     location, made = publish_once(lake, "listing_pictures", pictures_id, write)

@@ -38,6 +38,12 @@ class ClassificationConfig(dg.ConfigurableResource):
             return replace(promotion.IMAGE, floor=self.image_floor, margin=self.gate_margin)
         return replace(promotion.ENSEMBLE, floor=self.image_floor, margin=self.gate_margin, keep=tuple(parts))
 
+    def side(self) -> int:
+        """Side of the pictures that classifiers are taught and asked with, in pixels."""
+        from shelfwise.classification.pictures import SIDE
+
+        return self.picture_side or SIDE
+
     def text_overrides(self) -> dict[str, Any]:
         """Fields of `TextConfig` that differ from its defaults."""
         return _with_base(self.text_config, self.text_base)

@@ -13,6 +13,7 @@ from shelfwise.classification import picture_files
 from shelfwise.classification.crosscheck import cross_check
 from shelfwise.classification.decide import ASSIGN, decide
 from shelfwise.classification.ensemble import IMAGE
+from shelfwise.classification.merging import counts_as
 from shelfwise.classification.model import CategoryModel
 from shelfwise.feedback import category_prediction_ids
 from shelfwise.matching.decisions import audited
@@ -60,9 +61,9 @@ def as_classes(products: pd.DataFrame | None, categories: pd.DataFrame | None) -
     """
     if products is None or products.empty:
         return None
-    if categories is None or categories.empty:
+    merged = counts_as(categories)
+    if not merged:
         return products[["product_id", "category"]]
-    merged = categories.drop_duplicates("category").set_index("category")["counts_as"]
     return products[["product_id"]].assign(category=products["category"].map(merged).fillna(products["category"]))
 
 

@@ -116,19 +116,16 @@ def judge(
     lines = evaluation_lines(test, _pictured(test, pictures))
     train = _readable(kind, listings[listings["split"] == "train"], pictures)
     counts = class_counts(train, taxonomy)
-    truth, parts, baselines = taxonomy.truths(labels_of(test)), {}, {}
-    if kind == ENSEMBLE:
-        own, cases = one.model.answer(test, pictures)
-        lines["decision"] = decisions(own, one.model.taxonomy, one.model.thresholds, cases)
-        p = align(own, one.classes, taxonomy.classes)
-        if beside:
-            said = zip((TEXT, IMAGE), one.model.parts(test, pictures), strict=True)
-            parts = {name: own for name, own in said if own is not None}
-            baselines = {name: align(own, one.classes, taxonomy.classes) for name, own in parts.items()}
-    else:
-        p = one.says(test, pictures, taxonomy)
+    truth = taxonomy.truths(labels_of(test))
+    if kind != ENSEMBLE:
         baselines = _baselines(kind, one, train, test, pictures, taxonomy) if beside else {}
-    found = evaluate(p, truth, taxonomy, lines, baselines, seed, counts)
+        return evaluate(one.says(test, pictures, taxonomy), truth, taxonomy, lines, baselines, seed, counts)
+    said = one.model.parts(test, pictures)
+    own, cases = one.model.combined(*said)
+    lines["decision"] = decisions(own, one.model.taxonomy, one.model.thresholds, cases)
+    parts = {name: p for name, p in zip((TEXT, IMAGE), said, strict=True) if p is not None} if beside else {}
+    baselines = {name: align(p, one.classes, taxonomy.classes) for name, p in parts.items()}
+    found = evaluate(align(own, one.classes, taxonomy.classes), truth, taxonomy, lines, baselines, seed, counts)
     found.metrics |= by_case(one.model, parts, truth, taxonomy)
     return found
 

@@ -10,9 +10,13 @@ import csv
 import io
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from shelfwise.classification.taxonomy import SEPARATOR, clean_path
 from shelfwise.errors import InputError, Problem
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COLUMNS = ("category", "merged_into", "note")
 
@@ -57,6 +61,15 @@ def check_mapping(path: Path) -> dict[str, str]:
     if problems:
         raise InputError(problems)
     return mapping
+
+
+def counts_as(categories: pd.DataFrame | None) -> dict[str, str]:
+    """Return what each category counts as by staging/stg_categories (category, counts_as); none where it is None, as it
+    was not made yet.
+    """
+    if categories is None or categories.empty:
+        return {}
+    return categories.drop_duplicates("category").set_index("category")["counts_as"].to_dict()
 
 
 def _row_for(path: str, mapping: Mapping[str, str]) -> str | None:

@@ -155,7 +155,10 @@ class CategoryModel:
 
     def answer(self, listings: pd.DataFrame, pictures: Pictures | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Return `probabilities`, and for each listing what they come from (see `Ensemble.cases`)."""
-        text, image = self.parts(listings, pictures)
+        return self.combined(*self.parts(listings, pictures))
+
+    def combined(self, text: np.ndarray | None, image: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """Return `answer` of listings of which it is known what text and image classifier say (see `parts`)."""
         return self.combiner.probabilities(text, image), Ensemble.cases(text, image)
 
     def explain(self, listings: pd.DataFrame, categories: Sequence[str]) -> list[str]:

@@ -148,8 +148,7 @@ class Pictures:
             listing_ids, problems = _read_all(rows, side, file)
             file.seek(0)
             _write_header(file, len(listing_ids), side)
-        (directory / IDS).write_text(json.dumps(listing_ids))
-        problems.to_parquet(directory / PROBLEMS, index=False)
+        _write_about(directory, listing_ids, problems)
         return Pictures.load(directory)
 
     def save(self, directory: Path | str) -> None:
@@ -157,8 +156,7 @@ class Pictures:
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         np.save(directory / PIXELS, self.pixels, allow_pickle=False)
-        (directory / IDS).write_text(json.dumps(self.listing_ids))
-        self.problems.to_parquet(directory / PROBLEMS, index=False)
+        _write_about(directory, self.listing_ids, self.problems)
 
     @classmethod
     def load(cls, directory: Path | str) -> Pictures:
@@ -197,6 +195,11 @@ def _read_all(rows: Iterable[tuple[str, bytes | str]], side: int, out: IO[bytes]
         except PictureError as error:
             problems.append((str(listing_id), str(error)))
     return listing_ids, pd.DataFrame(problems, columns=["listing_id", "problem"], dtype="object")
+
+
+def _write_about(directory: Path, listing_ids: Sequence[str], problems: pd.DataFrame) -> None:
+    (directory / IDS).write_text(json.dumps(listing_ids))
+    problems.to_parquet(directory / PROBLEMS, index=False)
 
 
 def _write_header(file: IO[bytes], rows: int, side: int) -> None:

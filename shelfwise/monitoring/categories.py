@@ -25,12 +25,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from shelfwise.classification.ensemble import BOTH, IMAGE, TEXT
 from shelfwise.classification.judge import CASE_MEASURES, case_metric
+from shelfwise.classification.merging import counts_as
 from shelfwise.classification.taxonomy import split_categories
 from shelfwise.monitoring.live import wilson
 
 ASSIGN, SUGGEST, ASK = DECISIONS = ("assign", "suggest", "ask")
-TEXT = "text"  # the evidence of lines from before it was said
 LEAST = 10  # answers to a decision's lines before they stand for the others
 WEIGHTY = 0.05  # a decision with fewer of the lines can be left out
 FEWEST = 50  # answers before anybody is told that accuracy fell
@@ -74,11 +75,11 @@ def category_quality(
     partition; `champion`: label of the category champion. `categories`: staging/stg_categories (category, counts_as),
     None: not made yet.
     """
-    lines, counts_as = predicted_lines(uploads), _counts_as(categories)
+    lines, merged = predicted_lines(uploads), counts_as(categories)
     known = feedback[feedback["prediction_id"].notna()]
     known = known.sort_values(["answered_at", "answer_id"]).drop_duplicates("prediction_id", keep="last")
     answers = known.assign(
-        rank=[_rank(*pair, counts_as) for pair in zip(known["category"], known["categories_shown"], strict=True)],
+        rank=[_rank(*pair, merged) for pair in zip(known["category"], known["categories_shown"], strict=True)],
         week=known["answered_at"].dt.tz_localize(None).dt.to_period("W").dt.start_time.dt.date.astype(str),
         audited=known["prediction_id"].isin(lines.loc[lines["audited"], "prediction_id"]),
         evidence=known["prediction_id"].map(lines.set_index("prediction_id")["evidence"]).fillna(TEXT),
@@ -106,7 +107,14 @@ def predicted_lines(uploads: Mapping[str, pd.DataFrame] | None) -> pd.DataFrame:
 
 def _best_lines(frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     best = frame[frame["rank"] == 1]
-    return best[columns].assign(evidence=best["evidence"].fillna(TEXT) if "evidence" in best else TEXT)
+    return best[columns].assign(evidence=evidence_of(best))
+
+
+def evidence_of(categories: pd.DataFrame) -> pd.Series:
+    """Return what each row of uploads/upload_categories comes from; of tables from before that was said their text,
+    which was all that there was.
+    """
+    return categories["evidence"].fillna(TEXT) if "evidence" in categories else pd.Series(TEXT, categories.index)
 
 
 def contradicting_vendors(uploads: Mapping[str, pd.DataFrame] | None) -> pd.DataFrame:
@@ -125,7 +133,7 @@ def accepted_by_case(accepted: Mapping[str, float]) -> dict[str, dict[str, float
     One that was registered before accuracy was measured by case says of text alone what its text classifier reached.
     """
     found: dict[str, dict[str, float]] = {}
-    for case in ("both", TEXT, "image"):
+    for case in (BOTH, TEXT, IMAGE):
         names = {name: case_metric(case, name) for name in CASE_MEASURES}
         if known := {name: accepted[metric] for name, metric in names.items() if metric in accepted}:
             found[case] = known
@@ -171,17 +179,11 @@ def fallen(quality: CategoryQuality, accepted: Mapping[str, float], drop: float)
     return bool(said["top1_high"] < promise["top1"] - drop), told
 
 
-def _counts_as(categories: pd.DataFrame | None) -> Mapping[str, str]:
-    if categories is None or categories.empty:
-        return {}
-    return categories.drop_duplicates("category").set_index("category")["counts_as"].to_dict()
-
-
-def _rank(category: object, shown: object, counts_as: Mapping[str, str]) -> int:
+def _rank(category: object, shown: object, merged: Mapping[str, str]) -> int:
     """The place of the right category among those shown, 0 where it is none of them."""
-    right = {counts_as.get(name, name) for name in split_categories(category)} if isinstance(category, str) else set()
+    right = {merged.get(name, name) for name in split_categories(category)} if isinstance(category, str) else set()
     names = list(shown) if isinstance(shown, list | tuple | np.ndarray) else []
-    return next((place for place, name in enumerate(names, start=1) if counts_as.get(name, name) in right), 0)
+    return next((place for place, name in enumerate(names, start=1) if merged.get(name, name) in right), 0)
 
 
 def _lines_of(lines: pd.DataFrame, where: Mapping[str, str]) -> pd.DataFrame:

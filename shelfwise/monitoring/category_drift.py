@@ -12,8 +12,9 @@ listings stand in for them then. That tells the noise of sampling alone, by whic
 drifted, so sellers are taken to differ as much as lines do, and only large changes are told. On files of 93 vendors of
 PriceRunner beside a champion for 12 others (four draws of them; the linear model) the parts told of 16 % of the files
 as they were, real sellers of 16 %: of 2 % and 1 % where over 95 % of the categories were right. Of files with half of
-the lines exchanged for groceries they told 95 %, real sellers 92 %; of titles that are nothing but numbers, all. It is
-one data set: the false alarms stated are meant where sellers are known; without, this is all that is known of them.
+the lines exchanged for groceries they told 95 %, real sellers 92 %; of titles that are nothing but numbers, all. That
+was tried by hand, no command repeats it, and it is one data set: the false alarms stated are meant where sellers are
+known; without, this is all that is known of them.
 Without sixty held-out texts there is no reference.
 """
 
@@ -33,6 +34,7 @@ from shelfwise.classification.ensemble import TEXT
 from shelfwise.matching.decisions import APPROVED, NO_MATCH, REVIEW
 from shelfwise.matching.lexical import comparable, split_words
 from shelfwise.monitoring import drift
+from shelfwise.monitoring.categories import evidence_of
 from shelfwise.monitoring.drift import LEAST_LINES, LEAST_VENDORS
 from shelfwise.monitoring.lines import Vocabulary, describe_matches, rarity, root_of
 from shelfwise.monitoring.reference import sample_lines
@@ -125,9 +127,9 @@ def _digest(group: object) -> bytes:
 
 def of_text_alone(categories: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of lines that are like the reference's: text was all there was. `categories`: rows of
-    uploads/upload_categories, where a table without `evidence` is from when there was nothing else.
+    uploads/upload_categories.
     """
-    return categories[categories["evidence"] == TEXT] if "evidence" in categories else categories
+    return categories[evidence_of(categories) == TEXT]
 
 
 def describe(categories: pd.DataFrame, reference: drift.Reference) -> pd.DataFrame:
